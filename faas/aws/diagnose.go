@@ -45,7 +45,7 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 
 var setRegion = check.SetField("provider.region", "REGION")
 
-// diagnosis is one Diagnose. What one step finds out, the later ones read.
+// diagnosis is the state of one call of Diagnose. Later steps read what earlier ones found.
 type diagnosis struct {
 	e *Executor
 

@@ -138,13 +138,13 @@ func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 		case denied(err):
 			return check.Warn(diagnosed(err), d.grant(
 				[]statement{{"Allow", []string{"iam:SimulatePrincipalPolicy"}, source, nil}}),
-				"what the caller may do could not be looked at, which takes the permission iam:SimulatePrincipalPolicy; "+
+				"the permissions of the caller could not be checked, which needs iam:SimulatePrincipalPolicy; "+
 					"deploying does not")
 		case code == "InvalidAction" || code == "NoSuchEntity" || code == "InvalidInput" || code == "ValidationError" ||
 			codeOf(err) == faas.ErrNotFound || codeOf(err) == faas.ErrUnsupported:
 			return check.Skip("IAM does not say what %s may do: %s", source, check.Words(diagnosed(err)))
 		default:
-			return check.Warn(diagnosed(err), "try again", "what the caller may do could not be looked at: %s",
+			return check.Warn(diagnosed(err), "try again", "the permissions of the caller could not be checked: %s",
 				check.Words(diagnosed(err)))
 		}
 	}
@@ -307,11 +307,11 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 			"the permission iam:GetRole is missing: %s", check.Words(failed))
 	case denied(err):
 		return check.Warn(diagnosed(err), d.grant([]statement{{"Allow", []string{"iam:GetRole"}, arn, nil}}),
-			"role %s could not be looked at, which takes the permission iam:GetRole; deploying does not", arn)
+			"role %s could not be checked, which needs the permission iam:GetRole; deploying does not", arn)
 	case codeOf(err) == faas.ErrConflict:
 		return check.FailBy(diagnosed(err), check.SetOption("role_arn", d.arnOf("iam", "", "role/"+name)))
 	case err != nil:
-		return check.Warn(diagnosed(err), "try again", "role %s could not be looked at: %s", name,
+		return check.Warn(diagnosed(err), "try again", "role %s could not be checked: %s", name,
 			check.Words(diagnosed(err)))
 	case !trustsLambda(aws.ToString(role.AssumeRolePolicyDocument)):
 		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda,

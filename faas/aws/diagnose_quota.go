@@ -50,7 +50,7 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 			"bucket %s is in region %s, and Lambda in %s takes no package from there", name, region, e.region)
 		return check.FailBy(err, check.SetOption("bucket", "BUCKET")+" (a bucket in "+e.region+")")
 	case err == nil:
-		return check.OK("%s is there, in %s", name, e.region)
+		return check.OK("%s exists, in %s", name, e.region)
 	case status == http.StatusNotFound && e.options.s3Bucket == "":
 		return check.OK("%s is made when it is needed (create_bucket)", name)
 	case status == http.StatusNotFound:
@@ -61,7 +61,7 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 			"\n"+check.SetOption("bucket", "BUCKET")+" (if the bucket is another account's)",
 			"the permission s3:ListBucket on %s is missing, or the bucket belongs to another account", name)
 	}
-	return check.Warn(diagnosed(err), "try again", "bucket %s could not be looked at: %s", name,
+	return check.Warn(diagnosed(err), "try again", "bucket %s could not be checked: %s", name,
 		check.Words(diagnosed(err)))
 }
 
@@ -80,10 +80,10 @@ func (d *diagnosis) quota(context.Context) faas.Check {
 	if denied(d.settingsErr) {
 		return check.Warn(diagnosed(d.settingsErr),
 			d.grant([]statement{{"Allow", []string{"lambda:GetAccountSettings"}, "*", nil}}),
-			"the quotas could not be looked at, which takes the permission lambda:GetAccountSettings; deploying does not")
+			"the quotas could not be read, which needs the permission lambda:GetAccountSettings; deploying does not")
 	}
 	if d.settingsErr != nil {
-		return check.Skip("the quotas could not be looked at: %s", check.Words(diagnosed(d.settingsErr)))
+		return check.Skip("the quotas could not be read: %s", check.Words(diagnosed(d.settingsErr)))
 	}
 	limit, usage := d.settings.AccountLimit, d.settings.AccountUsage
 	if limit == nil || usage == nil {

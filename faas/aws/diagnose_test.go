@@ -138,7 +138,8 @@ func TestDiagnoseTellsWhatIsWrongWithAnAccount(t *testing.T) {
 			map[string]finding{"permissions": {skipped, "InvalidAction", ""}}},
 		{"no role is given", only(lambdatest.Config{}), map[string]string{"role_arn": ""}, nil, map[string]finding{
 			"role": {failed, "no execution role is given",
-				"set serverless.provider_config.create_role to true\nexport AWS_LAMBDA_ROLE_ARN=arn:aws:iam::123456789012:role/ROLE"}}},
+				"set serverless.provider_config.create_role to true\n" +
+					"export AWS_LAMBDA_ROLE_ARN=arn:aws:iam::123456789012:role/ROLE"}}},
 		{"no such role", only(lambdatest.Config{}),
 			map[string]string{"role_arn": "arn:aws:iam::123456789012:role/path/gone"}, nil, map[string]finding{
 				"role": {failed, "there is no role", "aws iam create-role --role-name gone --assume-role-policy-document"}}},
@@ -164,7 +165,7 @@ func TestDiagnoseTellsWhatIsWrongWithAnAccount(t *testing.T) {
 			}, map[string]finding{"role": {failed, "does not belong to service",
 				"role_arn to arn:aws:iam::123456789012:role/blueprint-svc-us-east-1"}}},
 		{"a bucket", only(lambdatest.Config{}), map[string]string{"bucket": "mine"},
-			func(s *lambdatest.Server) { s.CreateBucket("mine") }, map[string]finding{"bucket": {ok, "mine is there", ""}}},
+			func(s *lambdatest.Server) { s.CreateBucket("mine") }, map[string]finding{"bucket": {ok, "mine exists, in", ""}}},
 		{"no such bucket", only(lambdatest.Config{}), map[string]string{"bucket": "gone"}, nil,
 			map[string]finding{"bucket": {failed, "there is no bucket gone", "aws s3 mb s3://gone --region us-east-1"}}},
 		{"a bucket to be made", only(lambdatest.Config{}), map[string]string{"create_bucket": "true"}, nil,

@@ -140,7 +140,7 @@ func describe(c *types.FunctionConfiguration) string {
 // owned reads a function and refuses one of another owner.
 func (e *Executor) owned(ctx context.Context, op, id string) (*lambda.GetFunctionOutput, error) {
 	if !namePattern.MatchString(id) {
-		return nil, faas.Errorf(faas.ErrNotFound, op, faas.AWSLambda, "%q is no name that a Lambda function can have", id)
+		return nil, faas.Errorf(faas.ErrNotFound, op, faas.AWSLambda, "%q is not a name of a Lambda function", id)
 	}
 	jobID := e.jobOf(id)
 	out, err := e.get(ctx, id, "")

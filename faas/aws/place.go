@@ -70,7 +70,7 @@ func (e *Executor) CheckPlace(ctx context.Context, recorded faas.State) error {
 	defer cancel()
 	who, err := e.caller(ctx)
 	if err != nil {
-		e.logger.warn("the account of the credentials cannot be told", "error", err)
+		e.logger.warn("cannot determine the account of the credentials", "error", err)
 		return nil
 	}
 	if here := parseARN(who); here.partition != there.partition || here.account != there.account {

@@ -120,7 +120,7 @@ func (d *diagnosis) subscription(ctx context.Context) faas.Check {
 	id := d.e.subscription
 	switch status := statusOf(d.err); {
 	case status == 0 && d.err != nil, status == http.StatusUnauthorized:
-		return check.Skip("there is no token that is taken")
+		return check.Skip("no token is accepted")
 	case status == http.StatusForbidden:
 		return check.FailBy(d.failed(ctx, d.err), d.assign("Contributor"))
 	case d.err != nil:
@@ -154,9 +154,9 @@ func (d *diagnosis) unknown(ctx context.Context, err error, permission string) f
 		return check.FailBy(failed, "try again, with more time")
 	case failed.Code == faas.ErrPermissionDenied:
 		return check.Warn(failed, d.assign("Reader"),
-			"it could not be looked at, which takes the permission %s; deploying does not", permission)
+			"it could not be checked, which needs the permission %s; deploying does not", permission)
 	}
-	return check.Warn(failed, "try again", "it could not be looked at: %s", check.Words(failed))
+	return check.Warn(failed, "try again", "it could not be checked: %s", check.Words(failed))
 }
 
 // providers checks whether the resource providers are registered. A deployment registers them

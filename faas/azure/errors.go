@@ -73,7 +73,7 @@ var rules = func() kit.Rules {
 		}, Means: overQuota},
 		{Status: []int{400, 401, 403, 409}, Text: quotaWords, Means: overQuota},
 		{Code: []string{"ScopeLocked"}, Means: kit.Refusal{Code: faas.ErrPermissionDenied,
-			Remedy: "somebody has put a lock on it, which stays until it is taken off (az lock list, az lock delete)"}},
+			Remedy: "remove the lock that somebody put on it (az lock list, az lock delete)"}},
 		{Code: []string{"RequestDisallowedByPolicy"}, Text: sharedKeyWords, Means: noKeys},
 		{Code: []string{"SubscriptionNotFound", "InvalidSubscriptionId", "LocationNotAvailableForResourceType"},
 			Means: means(faas.ErrInvalidArgument)},

@@ -126,7 +126,8 @@ func TestWhatIsNoAnswerIsClassedToo(t *testing.T) {
 func FuzzMessageOf(f *testing.F) {
 	for _, body := range []string{
 		`{"error":{"code":"A","message":"B","target":"t",` +
-			`"details":[{"code":"C","message":"D","details":[{"message":"E"}]}],"additionalInfo":[{"info":{"policyDefinitionDisplayName":"P"}}]}}`,
+			`"details":[{"code":"C","message":"D","details":[{"message":"E"}]}],` +
+			`"additionalInfo":[{"info":{"policyDefinitionDisplayName":"P"}}]}}`,
 		`{"Code":"A","Message":"B","Details":[{"Message":"B"},{"Code":"A"}]}`, `{"error":"text"}`, `<html>`, `text`,
 		`{"error":{"details":1}}`, `[]`, `null`, "",
 	} {

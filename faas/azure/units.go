@@ -80,7 +80,7 @@ func checkFunction(f faas.Function) error {
 			"which are not deployed to): give the job less, run it locally, or choose %s (10240 MiB) or %s (32768 MiB)",
 			f.MemoryMB, maxPlanMemoryMB, limits.MaxMemoryMB, faas.AWSLambda, faas.GCPFunctions)
 	case !slices.Contains(sizes.Sizes, f.MemoryMB):
-		return refuse(faas.ErrInvalidArgument, f.JobID, "memory of %d MiB is no size that the plan sells; it sells %v MiB",
+		return refuse(faas.ErrInvalidArgument, f.JobID, "the plan does not sell instances of %d MiB; it sells %v MiB",
 			f.MemoryMB, sizes.Sizes)
 	case f.TimeoutSecs > maxPlanTimeoutSecs:
 		return refuse(faas.ErrTooLarge, f.JobID, "a timeout of %d s is above the limit of %d s that Azure's front end "+

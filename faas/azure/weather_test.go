@@ -373,7 +373,7 @@ func TestStorageOfAnAppThatStaysIsNotTouched(t *testing.T) {
 			if !errors.As(err, &failed) || failed.Code != faas.ErrPermissionDenied || len(failed.Leftovers) == 0 {
 				t.Fatalf("error %v, want %v with what is left", err, faas.ErrPermissionDenied)
 			}
-			if strings.HasPrefix(name, "a lock") && !strings.Contains(err.Error(), "somebody has put a lock on it") {
+			if strings.HasPrefix(name, "a lock") && !strings.Contains(err.Error(), "lock that somebody put") {
 				t.Errorf("the error does not speak of the lock: %v", err)
 			}
 			deletions := 0
@@ -430,7 +430,7 @@ func TestRefusalsAreSorted(t *testing.T) {
 			faas.ErrPermissionDenied, "storage_auth=identity"},
 		"a lock on the group": {request("PUT", "/serverfarms/"),
 			azuretest.Fault{Status: 409, Code: "ScopeLocked", Message: "The scope cannot perform write operation"},
-			faas.ErrPermissionDenied, "put a lock on it"},
+			faas.ErrPermissionDenied, "lock that somebody put"},
 		"a policy against keys": {request("PUT", "/storageAccounts/"),
 			azuretest.Fault{Status: 403, Code: "RequestDisallowedByPolicy",
 				Message: "Resource 'x' was disallowed by policy 'Storage accounts should prevent shared key access'."},
@@ -479,7 +479,7 @@ func TestALockIsRefusedAtOnce(t *testing.T) {
 			server.Lock(locked(e.names))
 			server.Requests()
 			_, err := e.Converge(t.Context(), unitOf(t, e, withValue(wanted(someJobs...), "the-second-value")), &prior, nil)
-			if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "put a lock on it") ||
+			if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "lock that somebody put") ||
 				!strings.Contains(err.Error(), "az lock") {
 				t.Errorf("error %v, want %v that names the lock", err, faas.ErrPermissionDenied)
 			}
