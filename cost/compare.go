@@ -127,10 +127,10 @@ type candidate struct {
 // againstMachine compares an estimate with the machine that could replace it.
 func againstMachine(cost *Estimate) string {
 	m := cost.Machine
-	text := fmt.Sprintf("a machine that runs every job (%s) costs %s", m.Name, amount(m.Total, cost.Currency))
+	text := fmt.Sprintf("a machine for all jobs (%s) costs %s", m.Name, amount(m.Total, cost.Currency))
 	switch {
 	case cost.BreakEvenCalls > 0 && cost.Total < m.Total:
-		return fmt.Sprintf("%s: as much as %d calls of all jobs together on %s", text, cost.BreakEvenCalls, cost.Provider)
+		return fmt.Sprintf("%s: %d calls on %s cost as much", text, cost.BreakEvenCalls, cost.Provider)
 	case cost.BreakEvenCalls > 0:
 		return fmt.Sprintf("%s: less than %s, which is cheaper below %d calls", text, cost.Provider, cost.BreakEvenCalls)
 	case cost.Total > m.Total:

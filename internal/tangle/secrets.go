@@ -11,8 +11,8 @@ import (
 // there.
 const longSegment = 16
 
-// cleanerOf returns a cleaner for the secrets of a URL: the user and the password, which are sent in
-// the header Authorization, keys in the path, and the values of the query.
+// cleanerOf returns a cleaner for the secrets of a URL: the user and the password, which are sent
+// in the header Authorization, keys in the path, and the values of the query.
 func cleanerOf(u *url.URL) *sanitize.Cleaner {
 	var secrets []string
 	if u.User != nil {

@@ -1,5 +1,6 @@
-// Package payloads is what providers and job binaries share of how a job's bytes travel to a function and
-// back: in which form, how many fit, and the raw form of HTTP. The forms in JSON are package faas's.
+// Package payloads is what providers and job binaries share of how a job's bytes travel to a
+// function and back: in which form, how many fit, and the raw form of HTTP. The forms in JSON are
+// package faas's.
 package payloads
 
 import (
@@ -43,7 +44,8 @@ func size(form Form, jobID uint32, args []byte) int {
 	return len(args)
 }
 
-// Check returns an ErrTooLarge with NotRun if the arguments do not fit in the form, and nil if they do.
+// Check returns an ErrTooLarge with NotRun if the arguments do not fit in the form, and nil if they
+// do.
 func (l Limit) Check(form Form, jobID uint32, args []byte) error {
 	if err := l.check(form, jobID, args); err != nil {
 		err.NotRun = true
@@ -100,8 +102,8 @@ func (l Limit) Remedy() string {
 		"version of faas/job", l.Most(l.Compact))
 }
 
-// Answer returns the error for an answer of the job that is too large, where cause says how large it is.
-// In the published form another one may carry it.
+// Answer returns the error for an answer of the job that is too large, where cause says how large
+// it is. In the published form another one may carry it.
 func (l Limit) Answer(form Form, jobID uint32, cause error) *faas.Error {
 	remedy := ""
 	if form == Numbers && l.Body > 0 && l.Most(Numbers) < l.Most(l.Compact) {
@@ -122,12 +124,13 @@ func (l Limit) CheckOutput(jobID uint32, output []byte) *faas.Error {
 // TooLarge is the code by which a function that speaks HTTP says that its answer is too large.
 const TooLarge = "TOO_LARGE"
 
-// markPrefix begins the mark of a function that takes the compact form. The number is that of the form.
+// markPrefix begins the mark of a function that takes the compact form. The number is that of the
+// form.
 const markPrefix = "compact1-"
 
-// Mark returns the value of the tag or label that records at a provider that a package's functions take
-// the compact form. It is bound to the package: who puts another package in its place, and does not know
-// the tag, leaves it behind.
+// Mark returns the value of the tag or label that records at a provider that a package's functions
+// take the compact form. It is bound to the package: who puts another package in its place, and
+// does not know the tag, leaves it behind.
 func Mark(packageSHA256 string) string {
 	return markPrefix + packageSHA256[:min(16, len(packageSHA256))]
 }

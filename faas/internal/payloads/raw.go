@@ -14,23 +14,24 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// The raw form of HTTP. A request is a POST to where one in the published form goes, with the arguments
-// as its body and the header
+// The raw form of HTTP. A request is a POST to where one in the published form goes, with the
+// arguments as its body and the header
 //
 //	Content-Type: application/octet-stream; blueprint=1; job=7; size=3; first=42
 //
-// where size is how many bytes there are, and first the first of them (left out if there are none). In
-// the body a NUL stands in the first one's place. So nothing that does not know the form can take the
-// arguments for a request of the published form, which they may look like: it refuses a body that is no
-// JSON, as it does one that has lost the parameters on its way.
+// where size is how many bytes there are, and first the first of them (left out if there are none).
+// In the body a NUL stands in the first one's place. So nothing that does not know the form can
+// take the arguments for a request of the published form, which they may look like: it refuses a
+// body that is no JSON, as it does one that has lost the parameters on its way.
 //
 // The answer of a job that succeeded is a status 200 with the output as its body and the header
 //
-//	Content-Type: application/octet-stream; blueprint=1; job=7; size=5; execution_ms=1.250; memory_mb=12
+//	Content-Type: application/octet-stream; blueprint=1; job=7; size=5; execution_ms=1.250;
+//	  memory_mb=12
 //
 // without what is not known. Every other answer is that of the published form. The sizes tell if
-// something on the way has cut or changed a body. The parameters are in the one header that everything
-// between the two passes on.
+// something on the way has cut or changed a body. The parameters are in the one header that
+// everything between the two passes on.
 const (
 	contentType = "Content-Type"
 	rawType     = "application/octet-stream"
@@ -143,8 +144,8 @@ type field struct {
 	there       bool
 }
 
-// parseFields reads the parameters of the raw form's type, with known names only, each of them at most
-// once. It returns the fields in the order of the names.
+// parseFields reads the parameters of the raw form's type, with known names only, each of them at
+// most once. It returns the fields in the order of the names.
 func parseFields(values []string, names ...string) (fields [4]field, err error) {
 	if len(values) != 1 || len(values[0]) > maxHeader {
 		return fields, fmt.Errorf("it is there %d times, or longer than %d bytes", len(values), maxHeader)
@@ -179,7 +180,8 @@ func (f field) whole(limit int64) (int64, error) {
 	return int64(n), nil
 }
 
-// SetAnswer sets the headers of an answer in the raw form. r.Result is its body, which the caller writes.
+// SetAnswer sets the headers of an answer in the raw form. r.Result is its body, which the caller
+// writes.
 func SetAnswer(h http.Header, r *faas.Response) {
 	text := appendField(make([]byte, 0, maxHeader/2), rawType+"; "+version+"; job=", uint64(r.JobID))
 	text = appendField(text, "; size=", uint64(len(r.Result)))
@@ -230,8 +232,9 @@ func ParseAnswer(h http.Header, body []byte) (faas.Response, error) {
 	return r, nil
 }
 
-// Refused reports whether a status says that a request in the raw form was refused, and nothing run,
-// because whoever got it does not know the form. The same call in the published form is no second run.
+// Refused reports whether a status says that a request in the raw form was refused, and nothing
+// run, because whoever got it does not know the form. The same call in the published form is no
+// second run.
 func Refused(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusUnsupportedMediaType,
@@ -241,8 +244,8 @@ func Refused(status int) bool {
 	return false
 }
 
-// Body is the body of a request in the raw form. It reads the arguments where they are, and no more of
-// them once it is released: a transport may read on after it has an answer.
+// Body is the body of a request in the raw form. It reads the arguments where they are, and no more
+// of them once it is released: a transport may read on after it has an answer.
 type Body struct {
 	mu   sync.RWMutex
 	args []byte
@@ -252,9 +255,9 @@ type Body struct {
 // NewBody returns the body of a call with these arguments.
 func NewBody(args []byte) *Body { return &Body{args: args} }
 
-// Length is the Content-Length of the body: unknown, so that it is sent in chunks, the last of which ends
-// it. A proxy written with net/http otherwise breaks off the answer of a job that is so fast that the
-// proxy has not yet noticed the end of the request which it has passed on.
+// Length is the Content-Length of the body: unknown, so that it is sent in chunks, the last of
+// which ends it. A proxy written with net/http otherwise breaks off the answer of a job that is so
+// fast that the proxy has not yet noticed the end of the request which it has passed on.
 const Length = -1
 
 // Release makes every reader of the body fail. The arguments are the caller's again.

@@ -1,4 +1,5 @@
-// Command asks is a blueprint's binary as faas/job documents it: a job handler if one is asked for, and the service else.
+// Command asks is a blueprint's binary as faas/job documents it: a job handler if one is asked for,
+// and the service else.
 package main
 
 import (

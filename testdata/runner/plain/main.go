@@ -1,4 +1,5 @@
-// Command plain knows nothing of this module: it runs the service if it is told what to delegate, and answers one request on standard input else.
+// Command plain knows nothing of this module: it runs the service if it is told what to delegate,
+// and answers one request on standard input else.
 package main
 
 import (

@@ -1,4 +1,5 @@
-// Command waits is a blueprint's binary as many are written: it runs the service if it is told what to delegate, and is a job binary else.
+// Command waits is a blueprint's binary as many are written: it runs the service if it is told what
+// to delegate, and is a job binary else.
 package main
 
 import (
