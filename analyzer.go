@@ -28,7 +28,8 @@ type Strategy struct {
 	LocalJobs []uint32     `json:"local_jobs"`
 }
 
-// JobNeeds is what a job's function is deployed with. Both values are above what was measured.
+// JobNeeds is what a job's function is deployed with. Both values have a margin above what was
+// measured, as far as the limits of the provider allow.
 type JobNeeds struct {
 	// MemoryMB is a quarter more than the measured peak, rounded up to a size that is sold, in MiB.
 	MemoryMB uint32 `json:"memory_mb"`
@@ -110,9 +111,9 @@ func Analyze(meta *Metadata, limits faas.Limits, serverlessEnabled bool) *Analys
 	return analyze(meta, "", limits, bareSizes, serverlessEnabled)
 }
 
-// AnalyzeFor is [Analyze] with the limits of a provider and the memory sizes it sells. It is an
-// ErrInvalidArgument if [faas.ProviderLimits] does not know the provider, which need not be linked
-// in.
+// AnalyzeFor is [Analyze] with the limits of a provider and the memory sizes it sells. It returns
+// an ErrInvalidArgument if [faas.ProviderLimits] does not know the provider, which need not be
+// linked in.
 func AnalyzeFor(meta *Metadata, provider string, serverlessEnabled bool) (*Analysis, error) {
 	limits, ok := faas.ProviderLimits(provider)
 	if !ok {

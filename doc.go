@@ -11,11 +11,12 @@
 //	FetchMetadata  what the chain and the profile file say      Metadata
 //	Analyze        which jobs fit a provider, and why not       Analysis
 //	NewPlan        what a deployment would change               Plan
-//	Deploy         both phases, and the fallback                Service
+//	Deploy         the runner, the functions, and the fallback  Service
 //
-// No job fits before it was measured, which package profile does. [VerifyBinary] compares a binary
-// with what the blueprint publishes. Package cost estimates what the jobs of a plan cost, and
-// compares the providers. Package orchestrator has the runners of the jobs that are not on FaaS.
+// No job fits until it has been measured; package profile does that. [VerifyBinary] compares a
+// binary with what the blueprint publishes. Package cost estimates what the jobs of a plan cost,
+// and compares the providers. Package orchestrator has the runners of the jobs that are not on
+// FaaS.
 //
 // # After a deployment
 //

@@ -10,7 +10,7 @@ import (
 // Phase is the part of the work that an event belongs to.
 type Phase string
 
-// The phases, in the order in which a deployment goes through them.
+// The phases.
 const (
 	PhasePolicy       Phase = "policy"       // reading the policy
 	PhaseMetadata     Phase = "metadata"     // reading the blueprint's definition and profiles

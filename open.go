@@ -13,7 +13,7 @@ import (
 
 // OpenService returns the handle of a service that this program or another one deployed, from its
 // ledger. Its functions can be invoked, checked, warmed and removed. Its local jobs can be invoked
-// only if its runner is a [orchestrator.Detached], which OpenService finds with an orchestrator of
+// only if its runner is an [orchestrator.Detached], which OpenService finds with an orchestrator of
 // the same kind ([WithOrchestrator]); any other runner belongs to the program that deployed the
 // service.
 //
@@ -93,7 +93,7 @@ type Recovery struct {
 }
 
 // Recover puts right what an interrupted operation on the service left. It removes units whose
-// creation or removal did not end, and looks what became of those whose update did not end. A
+// creation or removal did not end, and finds out what became of those whose update did not end. A
 // deployment or a removal does the same, so that Recover is not needed before one. [WithPolicy] and
 // [WithExecutor] limit it to one place of the service.
 func Recover(ctx context.Context, name string, opts ...ServiceOption) (_ *Recovery, err error) {

@@ -11,8 +11,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// PolicyFlags are the command-line flags that change a policy. Operators know their names. See
-// [BindPolicyFlags].
+// PolicyFlags are the command-line flags that change a policy. Their names are a promise to
+// operators. See [BindPolicyFlags].
 type PolicyFlags struct {
 	enable, fallback                     *bool // nil: the flag was not given
 	memory, timeout, concurrency, warm   *uint32
@@ -40,7 +40,7 @@ const (
 // BindPolicyFlags defines the policy flags in fs:
 //
 //	--serverless              true or false
-//	--faas-provider           one of [faas.KnownNames]
+//	--faas-provider           one of faas.KnownNames
 //	--faas-aws-region         for aws-lambda
 //	--faas-gcp-project        for gcp-functions
 //	--faas-gcp-region         for gcp-functions

@@ -275,7 +275,7 @@ func (s *Service) Health(ctx context.Context) (*ServiceHealth, error) {
 const healthParallel = 16
 
 // Warm makes sure that about n instances of every function are started, and returns how many are,
-// over all functions. It runs no job. It is an ErrUnsupported if the provider cannot do that.
+// over all functions. It runs no job. It returns an ErrUnsupported if the provider cannot do that.
 func (s *Service) Warm(ctx context.Context, n int) (int, error) {
 	if err := s.usable("warm"); err != nil {
 		return 0, err
@@ -323,8 +323,8 @@ func (s *Service) named(err error) error {
 // whole service.
 //
 // A runner is one process for all local jobs, so its lines carry faas.NoJob and come with any of
-// them. A [orchestrator.Local] keeps the last 1,000 lines and 64 KiB in memory for the program that
-// started the runner. Other programs read a detached runner's lines from the files of LogDir,
+// them. An [orchestrator.Local] keeps the last 1,000 lines and 64 KiB in memory for the program
+// that started the runner. Other programs read a detached runner's lines from the files of LogDir,
 // without times until they follow them. With Follow, Limit counts for the functions and the runner
 // separately.
 //
@@ -466,7 +466,7 @@ func (s *Service) Elsewhere() []ServiceInfo {
 }
 
 // Close ends the handle and leaves the functions deployed. It frees connections, and stops the
-// runner unless that is a [orchestrator.Detached]. A second call is a success. A call waits for
+// runner unless that is an [orchestrator.Detached]. A second call is a success. A call waits for
 // another one that ends the service.
 func (s *Service) Close(ctx context.Context) error {
 	events := newEmitter(s.opts.onEvent)

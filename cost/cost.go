@@ -53,9 +53,10 @@ type Estimate struct {
 	// Machine is the cheapest machine that could run all jobs of the blueprint, or nil if no machine
 	// is large enough.
 	Machine *Machine `json:"machine,omitempty"`
-	// BreakEvenCalls is how many calls a month, of all jobs together and in the same proportion, cost
-	// as much as the machine. Fewer calls are cheaper on FaaS. It is 0 if no such number exists:
-	// nothing is called, calls are free, or keeping instances warm alone costs more than the machine.
+	// BreakEvenCalls is the least number of calls a month, of all jobs together and in the same
+	// proportion, that cost at least as much as the machine. It is 0 if there is no such number: no
+	// machine is large enough, nothing is called, calls are free, or keeping instances warm alone
+	// costs more than the machine.
 	BreakEvenCalls uint64 `json:"break_even_calls,omitempty"`
 }
 
@@ -89,8 +90,8 @@ const (
 //
 // The estimate is meant to err on the high side. A profile's durations include the start of the
 // process; each call has an instance of its own; instances kept warm are paid for all the time,
-// even if the provider bills a busy one only for its call. Calls run on warm instances for as long
-// as these have time. Functions have only the disk that their price includes (512 MB on AWS). The
+// even if the provider bills a busy one only for its call. Calls run on warm instances while
+// these have free time. Functions have only the disk that their price includes (512 MB on AWS). The
 // estimate does not include transfer, storage, retries, or the machine for jobs that do not fit.
 //
 // The error is ErrInvalidArgument for an unknown provider, and ErrUnsupported for a provider

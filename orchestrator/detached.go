@@ -64,7 +64,8 @@ func (o *Local) newDetached(ref Ref) (*detachedRunner, detachedRef, error) {
 		log: private.Log, binary: private.Binary}, private, nil
 }
 
-// Attach finds a detached runner again. [Local.Detached] says what it can do.
+// Attach finds a detached runner again. See [Local.Detached] for what the runner that it returns
+// can do.
 func (o *Local) Attach(_ context.Context, ref Ref) (Detached, error) {
 	d, _, err := o.newDetached(ref)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Orchestrator runs a blueprint's binary as the service's light runner, which is the first phase of
-// a deployment.
+// Orchestrator runs a blueprint's binary as the service's light runner. A deployment starts it
+// before the functions.
 type Orchestrator interface {
 	// Start starts the runner and returns when it is up. ctx bounds the start, not the runner's life.
 	// The runner is non-nil if and only if the error is nil. If Start fails, it leaves nothing, or

@@ -2,8 +2,8 @@
 // use, and writes the results for deployments and for the chain.
 //
 // [Measure] runs the jobs. Write the [Set] that it returns beside the binary, where
-// [serverless.FetchMetadata] finds it, or register it on chain. Jobs without a profile are never
-// deployed to FaaS.
+// [serverless.FetchMetadata] finds it, or register it on chain. serverless.Deploy
+// never puts a job without a profile on FaaS.
 package profile
 
 import (
