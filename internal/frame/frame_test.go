@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -263,7 +264,7 @@ func readFrames(stream io.Reader, limit uint32) (frames int) {
 
 // mostFor is the most that a reader may allocate for a stream of so many bytes: bodies that grow by
 // doubling, a step for a header alone, and the reader's buffer.
-func mostFor(stream int) uint64 { return 4*uint64(stream) + growStep + readBuffer + 16<<10 }
+func mostFor(stream int) uint64 { return 4*uint64(stream) + growStep + readBuffer + 4<<10 }
 
 // counted counts what is read, and in how many calls.
 type counted struct {
@@ -294,8 +295,13 @@ func TestAStreamCostsNoMoreThanWhatArrives(t *testing.T) {
 		if name == "bodies above the limit" {
 			limit = 1 << 20
 		}
-		c := &counted{r: bytes.NewReader(stream)}
-		if cost := alloctest.Bytes(func() { readFrames(c, limit) }); cost > mostFor(len(stream)) {
+		var c *counted
+		cost := uint64(math.MaxUint64)
+		for range 3 { // the runtime allocates for itself at times, which counts, too
+			c = &counted{r: bytes.NewReader(stream)}
+			cost = min(cost, alloctest.Bytes(func() { readFrames(c, limit) }))
+		}
+		if cost > mostFor(len(stream)) {
 			t.Errorf("%s: %d bytes were allocated for a stream of %d", name, cost, len(stream))
 		}
 		if most := len(stream)/(8<<10) + 10; c.calls > most { // io.Discard reads 8 KiB at a time
