@@ -40,7 +40,7 @@ type ProviderPrices struct {
 	FreeGBSeconds     float64     `json:"free_gb_seconds"`
 	FreeVCPUSeconds   float64     `json:"free_vcpu_seconds,omitempty"`
 	MinimumMS         uint64      `json:"minimum_ms"`               // a shorter call is billed as this long
-	StepMS            uint64      `json:"step_ms"`                  // a call's duration is rounded up to a multiple of this
+	StepMS            uint64      `json:"step_ms"`                  // a call's duration is rounded up to a multiple of it
 	IdleGBSecond      float64     `json:"idle_gb_second,omitempty"` // of an instance that is kept warm, all the time
 	IdleGBSecondARM64 float64     `json:"idle_gb_second_arm64,omitempty"`
 	IdleVCPUSecond    float64     `json:"idle_vcpu_second,omitempty"`
