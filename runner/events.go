@@ -78,11 +78,13 @@ type Status struct {
 	Outcomes           map[Outcome]uint64
 	Jobs               map[uint32]JobStatus
 	Balance            *big.Int // wei; nil: unknown
-	Rewards            *big.Int
+	MinBalance         *big.Int // below it, Healthy is false; nil: unknown
+	Rewards            *big.Int // wei of the native asset that may be claimed; nil: unknown
 	GasUsed            uint64
 	Spent              *big.Int
 	Nodes              []NodeStatus
 	Paused             bool
+	Over               string // why the service is over for this operator
 	LastAnswer         time.Time
 	Started            time.Time
 }

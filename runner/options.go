@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"context"
 	"log/slog"
 	"math/big"
 	"net/http"
@@ -23,7 +24,10 @@ type options struct {
 	maxFee, maxTip *big.Int
 	minBalance     *big.Int // nil: 20 results at the current fee
 	heartbeat      bool
-	claim          bool
+	claim          *big.Int // rewards of this much are claimed; nil: never
+	registration   func(context.Context) ([]byte, error)
+	operatorURL    string
+	maxLogRange    uint64            // blocks; 0: the default of package chain
 	schemas        map[uint32]schema // of results, by job; from the contract
 	http           *http.Client
 	logger         *slog.Logger

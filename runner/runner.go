@@ -1,10 +1,6 @@
 package runner
 
-import (
-	"context"
-
-	"github.com/tangle-network/blueprint-serverless/faas/job"
-)
+import "context"
 
 // Config says what a runner runs for. [ConfigFromEnv] reads it from the environment that the
 // ecosystem's manager gives.
@@ -38,6 +34,3 @@ func (r *Runner) Status() Status { panic("unwritten") }
 
 // Close closes the journal.
 func (r *Runner) Close() error { panic("unwritten") }
-
-// Main: see main.go.
-func Main(h job.Handlers, opts ...Option) { panic("unwritten") }
