@@ -27,6 +27,9 @@ type sink interface {
 	// orphaned says that the chain dropped a call: its run is cancelled, its record forgotten, and
 	// nothing of it is submitted.
 	orphaned(id journal.ID)
+	// reopened says that a fork at this height took back results: calls that were finished by one in
+	// this block or above are looked at again.
+	reopened(height uint64)
 	// oldest returns the lowest block with a call that was offered and has neither finished nor a
 	// record in the journal; ok is false if there is none. The cursor stays below it.
 	oldest() (block uint64, ok bool)
@@ -35,6 +38,8 @@ type sink interface {
 // anchor tells whether a call still stands where it was found. The watcher implements it; the
 // submitter asks before it submits.
 type anchor interface {
+	//
+	// stands is false only if the chain certainly dropped the call.
 	stands(ctx context.Context, id journal.ID, number uint64) (bool, error)
 	// inputsOf reads the inputs again: of a call whose inputs were not kept in memory, or that an
 	// earlier process began.

@@ -22,3 +22,6 @@ type Result struct {
 }
 
 func ParseResult(l Log) (Result, error) { panic("unwritten") }
+
+// TopicJobResultSubmitted is topic 0 of Result's event.
+var TopicJobResultSubmitted Word

@@ -51,7 +51,9 @@ type Record struct {
 	Outcome string // of runner.Outcome; set when finished
 	Reason  string // why it failed or waits; text that is safe to print
 	Tx      tangle.Word
-	At      time.Time
+	// ResultBlock is a block that has the result, or one after it; 0: unknown.
+	ResultBlock uint64
+	At          time.Time
 }
 
 // Tx is a transaction that may be in a pool.
@@ -79,6 +81,7 @@ func Open(dir string, key Key) (*Journal, error) { panic("unwritten") }
 
 func (j *Journal) Get(id ID) (Record, bool)     { panic("unwritten") }
 func (j *Journal) Calls(call uint64) []Record   { panic("unwritten") } // all that stand under this number
+func (j *Journal) Output(id ID) ([]byte, error) { panic("unwritten") } // an error if there is none
 func (j *Journal) Put(r Record) error           { panic("unwritten") }
 func (j *Journal) Forget(id ID) error           { panic("unwritten") } // the chain dropped it
 func (j *Journal) Unfinished() iter.Seq[Record] { panic("unwritten") }

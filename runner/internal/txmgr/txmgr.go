@@ -80,6 +80,12 @@ type Request struct {
 	// a crash (then by the caller who sends the request again). An error that wraps ErrObsolete drops
 	// it; its nonce is then used by something else. nil: always.
 	Still func(ctx context.Context) error
+	// Resume is the hash of a transaction that was sent for this request before. If it is in flight,
+	// with the same To and Data, it is adopted.
+	Resume tangle.Word
+	// Mined is called when the transaction is first seen mined, before it is as deep as wanted. May be
+	// nil.
+	Mined func(*chain.Receipt)
 	// Sent is called before the transaction is first given to a node, with its hash. An error keeps it
 	// from being sent.
 	Sent func(tangle.Word) error
@@ -108,6 +114,10 @@ func (m *Manager) Run(ctx context.Context) error { panic("unwritten") }
 // ErrObsolete, ErrReplaced, chain.ErrNoFunds (it waits for funds until ctx ends, and tells).
 // If ctx ends, what was sent stays in flight.
 func (m *Manager) Send(ctx context.Context, r Request) (*chain.Receipt, error) { panic("unwritten") }
+
+// Settled says that every request of an earlier process has been sent again, with Resume. The nonces
+// of other transactions that are in flight are used for something else.
+func (m *Manager) Settled() { panic("unwritten") }
 
 // Status is a snapshot.
 type Status struct {
