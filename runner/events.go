@@ -34,6 +34,7 @@ const (
 	EventNodeTrouble  EventKind = "node trouble"  // a node failed or is behind
 	EventNodeBack     EventKind = "node back"     //
 	EventBalanceLow   EventKind = "balance low"   //
+	EventBalanceBack  EventKind = "balance back"  //
 	EventForeignNonce EventKind = "foreign nonce" // another program uses the key
 	EventPaused       EventKind = "paused"        // the contract is
 	EventResumed      EventKind = "resumed"       //
