@@ -1,0 +1,183 @@
+package runner
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/runner/internal/chain"
+	"github.com/tangle-network/blueprint-serverless/runner/internal/txmgr"
+)
+
+// What a heartbeat says of the operator. The registry reads 200 and above as a call for slashing.
+const (
+	beatHealthy  = 0
+	beatDegraded = 1
+)
+
+// view is the data of a call of a view of numbers.
+func view(selector uint32, args ...uint64) []byte {
+	data := binary.BigEndian.AppendUint32(nil, selector)
+	for _, n := range args {
+		data = appendWord(data, n)
+	}
+	return data
+}
+
+func appendWord(dst []byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, make([]byte, 24)...), n)
+}
+
+// heart sends heartbeats.
+type heart struct {
+	registry chain.Address
+	service  uint64
+	// blueprint is the service's.
+	blueprint uint64
+	operator  chain.Address
+	call      func(context.Context, chain.Call) ([]byte, error)
+	send      func(context.Context, txmgr.Request) (*chain.Receipt, error)
+	status    func() Status
+	metrics   func() map[string]uint64 // nil: the runner's
+	emit      func(Event)
+	jitter    func(time.Duration) time.Duration // nil: random
+
+	beaten bool // once at least, and not reported offline since
+}
+
+// heartbeatConfig is what the registry says of a service's heartbeats.
+type heartbeatConfig struct {
+	interval time.Duration
+	metrics  bool
+}
+
+// defaultInterval is the registry's, for services that set none.
+const defaultInterval = 300 * time.Second
+
+// config asks the registry.
+func (h *heart) config(ctx context.Context) (heartbeatConfig, error) {
+	out, err := h.call(ctx, chain.Call{From: h.operator, To: h.registry, Data: view(0x0758236f, h.service)})
+	if err != nil {
+		return heartbeatConfig{}, err
+	}
+	if len(out) < 3*32 {
+		return heartbeatConfig{}, fmt.Errorf("the status registry %s answers %d bytes to getHeartbeatConfig, want 96",
+			h.registry, len(out))
+	}
+	seconds := new(big.Int).SetBytes(out[:32])
+	c := heartbeatConfig{interval: defaultInterval, metrics: out[95] != 0}
+	if seconds.IsInt64() && seconds.Int64() > 0 {
+		// A registry that asks for a heartbeat every second, or one a year, is not believed.
+		c.interval = time.Duration(min(max(seconds.Int64(), 60), 86400)) * time.Second
+	}
+	return c, nil
+}
+
+// run beats until ctx ends or the service is over. What goes wrong is told, and tried again at the
+// next interval.
+func (h *heart) run(ctx context.Context) {
+	jitter := h.jitter
+	if jitter == nil {
+		jitter = func(most time.Duration) time.Duration { return rand.N(most) }
+	}
+	for {
+		cfg, err := h.config(ctx)
+		if err == nil {
+			err = h.beat(ctx, cfg)
+		} else {
+			cfg.interval = defaultInterval / 5
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			h.emit(Event{Kind: EventHeartbeat, Err: fmt.Errorf("heartbeat: %w", err)})
+		}
+		// Earlier than asked for, so that a slow block is no missed heartbeat.
+		wait := time.NewTimer(cfg.interval - jitter(cfg.interval/10))
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return
+		case <-wait.C:
+		}
+	}
+}
+
+// beat sends one heartbeat. One that cannot be mined within its interval is given up.
+func (h *heart) beat(ctx context.Context, cfg heartbeatConfig) error {
+	s := h.status()
+	if s.Over != "" || s.Paused {
+		return nil // the registry would refuse it, or nobody can work
+	}
+	status, metrics := uint8(beatHealthy), []byte(nil)
+	if !s.Healthy {
+		status = beatDegraded
+	}
+	if cfg.metrics {
+		metrics = encodeMetrics(h.values(s))
+	}
+	until := time.Now().Add(cfg.interval)
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	r, err := h.send(ctx, txmgr.Request{
+		Label: "heartbeat", To: h.registry, Data: chain.HeartbeatDirect(h.service, h.blueprint, status, metrics),
+		Still: func(context.Context) error {
+			if time.Now().After(until) {
+				return txmgr.ErrObsolete
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	h.beaten = true
+	e := Event{Kind: EventHeartbeat, Block: r.Block, Tx: r.Tx.String(), GasUsed: r.GasUsed}
+	if !r.Succeeded {
+		e.Err = fmt.Errorf("heartbeat: transaction %s was mined and reverted", r.Tx)
+	}
+	h.emit(e)
+	return nil
+}
+
+// values returns the metrics to tell.
+func (h *heart) values(s Status) map[string]uint64 {
+	if h.metrics != nil {
+		return h.metrics()
+	}
+	return map[string]uint64{"jobs_done": s.Outcomes[Done], "jobs_failed": s.Outcomes[JobFailed],
+		"behind_blocks": s.Behind}
+}
+
+// offline reports the operator offline before a planned stop, if it ever beat. run must have
+// returned.
+func (h *heart) offline(ctx context.Context) error {
+	if !h.beaten || h.status().Over != "" {
+		return nil
+	}
+	h.beaten = false
+	_, err := h.send(ctx, txmgr.Request{Label: "go offline", To: h.registry, Data: chain.GoOffline(h.service)})
+	if err != nil {
+		return fmt.Errorf("reporting the operator offline: %w", err)
+	}
+	return nil
+}
+
+// encodeMetrics encodes (string,uint256)[], by name.
+func encodeMetrics(values map[string]uint64) []byte {
+	names := slices.Sorted(maps.Keys(values))
+	var heads, tails []byte
+	for _, name := range names {
+		heads = appendWord(heads, uint64(32*len(names)+len(tails)))
+		tails = appendWord(appendWord(appendWord(tails, 64), values[name]), uint64(len(name)))
+		tails = append(append(tails, name...), make([]byte, (32-len(name)%32)%32)...)
+	}
+	out := appendWord(appendWord(nil, 32), uint64(len(names)))
+	return append(append(out, heads...), tails...)
+}
