@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
+	"github.com/tangle-network/blueprint-serverless/internal/rpc"
 )
 
 // created finds a span of blocks that contains the block in which a blueprint was created: the
@@ -51,21 +52,21 @@ func (w *walk) created(ctx context.Context, head, createdAt uint64) (from, to ui
 
 // times returns the times of blocks in Unix seconds.
 func (w *walk) times(ctx context.Context, blocks ...uint64) ([]uint64, error) {
-	calls := make([]call, len(blocks))
+	calls := make([]rpc.Call, len(blocks))
 	for i, block := range blocks {
-		calls[i] = call{method: "eth_getBlockByNumber", params: []any{quantity(block), false}, required: true}
+		calls[i] = rpc.Call{Method: "eth_getBlockByNumber", Params: []any{rpc.Quantity(block), false}, Required: true}
 	}
-	answers, err := w.client.do(ctx, calls)
+	answers, err := w.do(ctx, calls)
 	if err != nil {
 		return nil, err
 	}
 	times := make([]uint64, len(blocks))
 	for i, a := range answers {
-		if a.err != nil {
-			return nil, a.err
+		if a.Err != nil {
+			return nil, a.Err
 		}
-		if times[i], err = blockMember(a.result, "timestamp"); err != nil {
-			return nil, fmt.Errorf("block %d: %s", blocks[i], w.client.nodes[0].malformed(err))
+		if times[i], err = blockMember(a.Result, "timestamp"); err != nil {
+			return nil, fmt.Errorf("block %d: %s", blocks[i], w.nodes[0].Scrub(err.Error()))
 		}
 	}
 	return times, nil
@@ -79,7 +80,7 @@ func blockMember(block []byte, member string) (n uint64, err error) {
 	err = fmt.Errorf("the block has no %s", member)
 	_ = jsonwalk.Members(block, func(name string, value []byte) error {
 		if name == member {
-			n, err = parseQuantity(jsonwalk.Unquote(value))
+			n, err = rpc.ParseQuantity(jsonwalk.Unquote(value))
 		}
 		return nil
 	})

@@ -3,6 +3,8 @@ package tangle
 import (
 	"context"
 	"time"
+
+	"github.com/tangle-network/blueprint-serverless/internal/rpc"
 )
 
 // Head describes a node's chain and the contract at this moment.
@@ -22,34 +24,32 @@ type Head struct {
 // is an *Error. A missing contract is not an error, and neither is a chain without a known
 // contract.
 func ReadHead(ctx context.Context, cfg Config) (*Head, error) {
-	c, err := newClient(cfg.URLs, cfg.Client, cfg.Timeout)
+	r, err := newReader(cfg)
 	if err != nil {
 		return nil, err
 	}
-	calls := []call{{method: "eth_chainId", required: true},
-		{method: "eth_getBlockByNumber", params: []any{"latest", false}, required: true}}
+	calls := []rpc.Call{{Method: "eth_chainId", Required: true},
+		{Method: "eth_getBlockByNumber", Params: []any{"latest", false}, Required: true}}
 	if cfg.Contract != nil {
 		calls = append(calls, codeCall(*cfg.Contract))
 	}
-	answers, err := c.do(ctx, calls)
+	answers, err := r.do(ctx, calls)
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{cfg: cfg, client: c, blueprint: &Blueprint{}}
 	if err := r.setChain(answers[0]); err != nil {
 		return nil, err
 	}
-	h := &Head{Node: c.nodes[0].String(), ChainID: r.blueprint.ChainID}
+	h := &Head{Node: r.nodes[0].String(), ChainID: r.blueprint.ChainID}
 	known, isKnown := KnownNetwork(h.ChainID)
 	h.Network = known.Name
-	number, err := blockMember(answers[1].result, "number")
-	seconds, timeErr := blockMember(answers[1].result, "timestamp")
+	number, err := blockMember(answers[1].Result, "number")
+	seconds, timeErr := blockMember(answers[1].Result, "timestamp")
 	if err == nil {
 		err = timeErr
 	}
 	if err != nil {
-		return nil, errorf(ErrMalformed, "node %s: answer to eth_getBlockByNumber malformed: %s", h.Node,
-			c.nodes[0].malformed(err))
+		return nil, nodeError(r.nodes[0].Malformed("eth_getBlockByNumber", err))
 	}
 	h.Block, h.Time = number, time.Unix(int64(min(seconds, 1<<40)), 0)
 	switch {
@@ -58,7 +58,7 @@ func ReadHead(ctx context.Context, cfg Config) (*Head, error) {
 		h.Code = hasCode(answers[2])
 	case isKnown:
 		h.Contract = known.Contract
-		if answers, err = c.do(ctx, []call{codeCall(h.Contract)}); err != nil {
+		if answers, err = r.do(ctx, []rpc.Call{codeCall(h.Contract)}); err != nil {
 			return nil, err
 		}
 		h.Code = hasCode(answers[0])
@@ -66,11 +66,11 @@ func ReadHead(ctx context.Context, cfg Config) (*Head, error) {
 	return h, nil
 }
 
-func codeCall(contract Address) call {
-	return call{method: "eth_getCode", params: []any{contract.String(), "latest"}, required: true}
+func codeCall(contract Address) rpc.Call {
+	return rpc.Call{Method: "eth_getCode", Params: []any{contract.String(), "latest"}, Required: true}
 }
 
-func hasCode(a answer) bool {
-	code, err := a.bytes()
-	return a.err == nil && err == nil && len(code) > 0
+func hasCode(a rpc.Answer) bool {
+	code, err := a.Bytes()
+	return a.Err == nil && err == nil && len(code) > 0
 }

@@ -2,9 +2,11 @@ package tangle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
+	"github.com/tangle-network/blueprint-serverless/internal/rpc"
 )
 
 // The topics of the events, which are their hashes.
@@ -104,16 +106,16 @@ func (w *walk) search(ctx context.Context, from, to uint64) bool {
 		if to-from >= step {
 			start = to - step + 1
 		}
-		answers, err := w.client.do(ctx, []call{{method: "eth_getLogs", params: []any{w.filter(start, to)}, required: true}})
+		answers, err := w.do(ctx, []rpc.Call{{Method: "eth_getLogs", Params: []any{w.filter(start, to)}, Required: true}})
 		if refusesRange(err) && step > leastLogRange {
 			step /= 2
 			w.span = step
 			continue
 		}
-		if err == nil && answers[0].err == nil {
-			err = w.match(answers[0].result)
+		if err == nil && answers[0].Err == nil {
+			err = w.match(answers[0].Result)
 		} else if err == nil {
-			err = w.client.nodes[0].rpcError(answers[0].err, "eth_getLogs")
+			err = w.nodes[0].RPCError(answers[0].Err, "eth_getLogs")
 		}
 		if err != nil {
 			w.err = err
@@ -132,8 +134,8 @@ func (w *walk) search(ctx context.Context, from, to uint64) bool {
 // refusesRange reports whether a query over fewer blocks may succeed. Nodes have no common code
 // for that.
 func refusesRange(err error) bool {
-	e, ok := asError(err)
-	return ok && (e.Kind == ErrRPC || e.Kind == ErrTooLarge || e.Kind == ErrHTTP && refusesBatches(e.Status))
+	var e *rpc.Error
+	return errors.As(err, &e) && (e.Kind == rpc.ErrRPC || e.Kind == rpc.ErrTooLarge || e.RefusesCall())
 }
 
 func (w *walk) filter(from, to uint64) map[string]any {
@@ -146,7 +148,7 @@ func (w *walk) filter(from, to uint64) map[string]any {
 	if !w.want.sourcesHash.IsZero() && w.want.sources == nil {
 		topics = append(topics, topicSources.String())
 	}
-	return map[string]any{"fromBlock": quantity(from), "toBlock": quantity(to), "topics": []any{topics, id.String()}}
+	return map[string]any{"fromBlock": rpc.Quantity(from), "toBlock": rpc.Quantity(to), "topics": []any{topics, id.String()}}
 }
 
 // match searches the result of eth_getLogs. Anyone may emit such an event, and a blueprint's
@@ -208,7 +210,7 @@ func (w *walk) consider(address string, topics [2]string, data []byte) {
 		if w.want.definition != nil || w.want.definitionHash.IsZero() {
 			return
 		}
-		raw, err := decodeHex(data[1 : len(data)-1])
+		raw, err := rpc.DecodeHex(data[1 : len(data)-1])
 		if err != nil {
 			return
 		}
@@ -225,14 +227,14 @@ func (w *walk) consider(address string, topics [2]string, data []byte) {
 		if err != nil || emitter != w.blueprint.Contract || w.want.sources != nil || w.want.sourcesHash.IsZero() {
 			return
 		}
-		if raw, err := decodeHex(data[1 : len(data)-1]); err == nil && Keccak256(raw) == w.want.sourcesHash {
+		if raw, err := rpc.DecodeHex(data[1 : len(data)-1]); err == nil && Keccak256(raw) == w.want.sourcesHash {
 			w.want.sources = raw
 		}
 	}
 }
 
 func parseWord(s string) (w Word, err error) {
-	raw, err := decodeHex([]byte(s))
+	raw, err := rpc.DecodeHex([]byte(s))
 	if err == nil && len(raw) != len(w) {
 		err = fmt.Errorf("%d bytes, not %d", len(raw), len(w))
 	}

@@ -14,8 +14,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
+
+	"github.com/tangle-network/blueprint-serverless/internal/rpc"
 )
+
+// MaxResponse is the maximum length of an unpacked response in bytes.
+const MaxResponse = 4 << 20
 
 // Config says where and how to read.
 type Config struct {
@@ -79,11 +85,11 @@ const (
 // order; a service that spreads a batch over nodes of different height can defeat it. With
 // Config.Block there is no comparison.
 func Read(ctx context.Context, cfg Config, id uint64) (*Blueprint, error) {
-	c, err := newClient(cfg.URLs, cfg.Client, cfg.Timeout)
+	r, err := newReader(cfg)
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{cfg: cfg, client: c, blueprint: &Blueprint{ID: id, Block: cfg.Block}}
+	r.blueprint.ID, r.blueprint.Block = id, cfg.Block
 	if err := r.readViews(ctx); err != nil {
 		return nil, err
 	}
@@ -93,11 +99,32 @@ func Read(ctx context.Context, cfg Config, id uint64) (*Blueprint, error) {
 
 type reader struct {
 	cfg       Config
-	client    *client
+	client    *rpc.Client
+	nodes     []*rpc.Node // the one that answered last is first, so that a conversation stays with one
 	blueprint *Blueprint
 
 	definitionHash Word // zero if the contract did not return it
 	sourcesHash    Word
+}
+
+func newReader(cfg Config) (*reader, error) {
+	c, err := rpc.New(rpc.Config{URLs: cfg.URLs, HTTP: cfg.Client, Timeout: cfg.Timeout, MaxResponse: MaxResponse})
+	if err != nil {
+		return nil, nodeError(err)
+	}
+	return &reader{cfg: cfg, client: c, nodes: c.Nodes(), blueprint: &Blueprint{}}, nil
+}
+
+// do sends the calls to one of the nodes.
+func (r *reader) do(ctx context.Context, calls []rpc.Call) ([]rpc.Answer, error) {
+	answers, node, err := r.client.Do(ctx, calls, r.nodes...)
+	if err != nil {
+		return nil, nodeError(err)
+	}
+	i := slices.Index(r.nodes, node)
+	copy(r.nodes[1:i+1], r.nodes[:i])
+	r.nodes[0] = node
+	return answers, nil
 }
 
 // view is a view function of the contract.
@@ -116,14 +143,14 @@ var views = [...]view{
 	{"blueprintSourcesHash", selSourcesHash, false},
 }
 
-func viewCalls(contract Address, id uint64, block string) []call {
-	calls := make([]call, len(views))
+func viewCalls(contract Address, id uint64, block string) []rpc.Call {
+	calls := make([]rpc.Call, len(views))
 	for i, v := range views {
-		calls[i] = call{
-			method: "eth_call",
-			params: []any{map[string]string{"to": contract.String(),
+		calls[i] = rpc.Call{
+			Method: "eth_call",
+			Params: []any{map[string]string{"to": contract.String(),
 				"data": "0x" + hex.EncodeToString(callData(v.selector, id))}, block},
-			required: v.required,
+			Required: v.required,
 		}
 	}
 	return calls
@@ -132,16 +159,16 @@ func viewCalls(contract Address, id uint64, block string) []call {
 // readViews reads everything that the contract itself returns.
 func (r *reader) readViews(ctx context.Context) error {
 	b := r.blueprint
-	chainID := call{method: "eth_chainId", required: true}
-	head := call{method: "eth_blockNumber"}
-	var answers []answer
+	chainID := rpc.Call{Method: "eth_chainId", Required: true}
+	head := rpc.Call{Method: "eth_blockNumber"}
+	var answers []rpc.Answer
 	switch {
 	case r.cfg.Contract != nil && r.cfg.Block != 0:
 		b.Contract = *r.cfg.Contract
 	case r.cfg.Contract != nil:
 		b.Contract = *r.cfg.Contract
-		calls := append([]call{chainID, head}, viewCalls(b.Contract, b.ID, "latest")...)
-		all, err := r.client.do(ctx, append(calls, head))
+		calls := append([]rpc.Call{chainID, head}, viewCalls(b.Contract, b.ID, "latest")...)
+		all, err := r.do(ctx, append(calls, head))
 		if err != nil {
 			return err
 		}
@@ -149,11 +176,11 @@ func (r *reader) readViews(ctx context.Context) error {
 			return err
 		}
 		last := all[len(all)-1]
-		if after, err := last.quantity(); err == nil && all[1].err == nil && after == b.Block {
+		if after, err := last.Quantity(); err == nil && all[1].Err == nil && after == b.Block {
 			answers = all[2 : len(all)-1]
 		}
 	default:
-		all, err := r.client.do(ctx, []call{chainID, head})
+		all, err := r.do(ctx, []rpc.Call{chainID, head})
 		if err != nil {
 			return err
 		}
@@ -163,12 +190,12 @@ func (r *reader) readViews(ctx context.Context) error {
 		network, ok := KnownNetwork(b.ChainID)
 		if !ok {
 			return errorf(ErrUnknownNetwork, "node %s is of chain id %d, for which no contract is known: name its address",
-				r.client.nodes[0], b.ChainID)
+				r.nodes[0], b.ChainID)
 		}
 		b.Contract = network.Contract
 	}
 	if answers == nil {
-		all, err := r.client.do(ctx, append([]call{chainID}, viewCalls(b.Contract, b.ID, quantity(b.Block))...))
+		all, err := r.do(ctx, append([]rpc.Call{chainID}, viewCalls(b.Contract, b.ID, rpc.Quantity(b.Block))...))
 		if err != nil {
 			return err
 		}
@@ -182,53 +209,51 @@ func (r *reader) readViews(ctx context.Context) error {
 
 // setHead sets the chain id and, unless it is configured, the block number. If a node does not
 // return its block number, setHead asks it for the block.
-func (r *reader) setHead(ctx context.Context, chainID, head answer) error {
+func (r *reader) setHead(ctx context.Context, chainID, head rpc.Answer) error {
 	if err := r.setChain(chainID); err != nil || r.cfg.Block != 0 {
 		return err
 	}
-	if head.err == nil {
+	if head.Err == nil {
 		number, err := r.number("eth_blockNumber", head)
 		r.blueprint.Block = number
 		return err
 	}
 	const method = "eth_getBlockByNumber"
-	answers, err := r.client.do(ctx, []call{{method: method, params: []any{"latest", false}, required: true}})
+	answers, err := r.do(ctx, []rpc.Call{{Method: method, Params: []any{"latest", false}, Required: true}})
 	if err != nil {
 		return err
 	}
-	if r.blueprint.Block, err = blockMember(answers[0].result, "number"); err != nil {
-		return errorf(ErrMalformed, "node %s: answer to %s malformed: %s", r.client.nodes[0], method,
-			r.client.nodes[0].malformed(err))
+	if r.blueprint.Block, err = blockMember(answers[0].Result, "number"); err != nil {
+		return nodeError(r.nodes[0].Malformed(method, err))
 	}
 	return nil
 }
 
-func (r *reader) setChain(chainID answer) error {
+func (r *reader) setChain(chainID rpc.Answer) error {
 	id, err := r.number("eth_chainId", chainID)
 	if err != nil {
 		return err
 	}
 	if want := max(r.cfg.ChainID, r.blueprint.ChainID); want != 0 && id != want {
-		return errorf(ErrConfig, "node %s is of chain id %d, and %d is wanted", r.client.nodes[0], id, want)
+		return errorf(ErrConfig, "node %s is of chain id %d, and %d is wanted", r.nodes[0], id, want)
 	}
 	r.blueprint.ChainID = id
 	return nil
 }
 
-func (r *reader) number(method string, a answer) (uint64, error) {
-	if a.err != nil { // the call is required, so this is a revert, which makes no sense here
-		return 0, r.client.nodes[0].rpcError(a.err, method)
+func (r *reader) number(method string, a rpc.Answer) (uint64, error) {
+	if a.Err != nil { // the call is required, so this is a revert, which makes no sense here
+		return 0, nodeError(r.nodes[0].RPCError(a.Err, method))
 	}
-	n, err := a.quantity()
+	n, err := a.Quantity()
 	if err != nil {
-		return 0, errorf(ErrMalformed, "node %s: answer to %s malformed: %s", r.client.nodes[0], method,
-			r.client.nodes[0].malformed(err))
+		return 0, nodeError(r.nodes[0].Malformed(method, err))
 	}
 	return n, nil
 }
 
 // setViews decodes the results of the views. Only the definition is required.
-func (r *reader) setViews(answers []answer) error {
+func (r *reader) setViews(answers []rpc.Answer) error {
 	b := r.blueprint
 	if err := r.setDefinition(answers[0]); err != nil {
 		return err
@@ -266,23 +291,23 @@ func (r *reader) setViews(answers []answer) error {
 	return nil
 }
 
-func (r *reader) setDefinition(a answer) error {
+func (r *reader) setDefinition(a rpc.Answer) error {
 	b := r.blueprint
 	place := fmt.Sprintf("contract %s on chain id %d", b.Contract, b.ChainID)
-	if a.err != nil {
-		if a.err.selector() == errBlueprintNotFound {
+	if a.Err != nil {
+		if selector(a.Err) == errBlueprintNotFound {
 			return errorf(ErrBlueprintNotFound, "blueprint %d is not found in %s", b.ID, place)
 		}
-		scrubbed := r.client.nodes[0].rpcError(a.err, views[0].name).RPC
-		if a.err.selector() == errUnknownSelector {
+		scrubbed := r.nodes[0].RPCError(a.Err, views[0].name).RPC
+		if selector(a.Err) == errUnknownSelector {
 			return errorf(ErrGeneration, "%s has no %s: its generation is not understood", place, views[0].name)
 		}
 		return errorf(ErrGeneration, "%s reverts %s: it is not a Tangle contract, or of an unknown generation: %w",
 			place, views[0].name, scrubbed)
 	}
-	data, err := a.bytes()
+	data, err := a.Bytes()
 	if err != nil {
-		return errorf(ErrMalformed, "node %s: answer to %s malformed: %w", r.client.nodes[0], views[0].name, err)
+		return nodeError(r.nodes[0].Malformed(views[0].name, err))
 	}
 	if len(data) == 0 {
 		return errorf(ErrNoContract, "no contract at address %s on chain id %d", b.Contract, b.ChainID)
@@ -301,15 +326,15 @@ func (r *reader) setDefinition(a answer) error {
 
 // optional returns the result of an optional view. A contract without it is of an older
 // generation, which causes no warning.
-func (r *reader) optional(answers []answer, i int) ([]byte, bool) {
+func (r *reader) optional(answers []rpc.Answer, i int) ([]byte, bool) {
 	a := answers[i]
-	if a.err != nil {
-		if !a.err.reverted() {
-			r.warn("%v", r.client.nodes[0].rpcError(a.err, views[i].name))
+	if a.Err != nil {
+		if !a.Err.Reverted() {
+			r.warn("%v", r.nodes[0].RPCError(a.Err, views[i].name))
 		}
 		return nil, false
 	}
-	data, err := a.bytes()
+	data, err := a.Bytes()
 	if err != nil {
 		r.warnMalformed(views[i].name, err)
 	}
@@ -317,7 +342,7 @@ func (r *reader) optional(answers []answer, i int) ([]byte, bool) {
 }
 
 // hash returns the result of an optional view that returns a hash, or zero.
-func (r *reader) hash(answers []answer, i int) Word {
+func (r *reader) hash(answers []rpc.Answer, i int) Word {
 	data, ok := r.optional(answers, i)
 	if !ok {
 		return Word{}

@@ -55,3 +55,8 @@ func Keccak256(parts ...[]byte) (w Word) {
 	h.Sum(w[:0])
 	return w
 }
+
+// shortHex returns a word without its leading zeros.
+func shortHex(w Word) string {
+	return "0x" + strings.TrimLeft(hex.EncodeToString(w[:len(w)-1]), "0") + hex.EncodeToString(w[len(w)-1:])
+}

@@ -1,4 +1,4 @@
-package tangle
+package rpc
 
 import (
 	"encoding/hex"
@@ -9,9 +9,9 @@ import (
 	"unicode"
 )
 
-// decodeHex decodes 0x and an even number of hexadecimal digits, the byte strings of nodes. It
+// DecodeHex decodes 0x and an even number of hexadecimal digits, the byte strings of nodes. It
 // decodes in place: answers are long, and nobody needs their digits afterwards.
-func decodeHex(s []byte) ([]byte, error) {
+func DecodeHex(s []byte) ([]byte, error) {
 	if len(s) < 2 || s[0] != '0' || s[1] != 'x' && s[1] != 'X' {
 		return nil, errors.New("not hexadecimal: it does not begin with 0x")
 	}
@@ -22,32 +22,28 @@ func decodeHex(s []byte) ([]byte, error) {
 	return s[:n:n], nil
 }
 
-// parseQuantity parses 0x and hexadecimal digits, the numbers of nodes. If the text is too long
+// ParseQuantity parses 0x and hexadecimal digits, the numbers of nodes. If the text is too long
 // for a number, the error does not show any of it.
-func parseQuantity(s string) (uint64, error) {
+func ParseQuantity(s string) (uint64, error) {
 	digits, ok := strings.CutPrefix(s, "0x")
 	n, err := strconv.ParseUint(digits, 16, 64)
 	switch {
 	case len(s) > 40:
 		return 0, fmt.Errorf("a text of %d bytes is not a number in hexadecimal", len(s))
 	case !ok:
-		return 0, fmt.Errorf("%q is not a number in hexadecimal", clip(s))
+		return 0, fmt.Errorf("%q is not a number in hexadecimal", Clip(s))
 	case err != nil || digits[0] == '+':
-		return 0, fmt.Errorf("%q is not a number of 64 bits in hexadecimal", clip(s))
+		return 0, fmt.Errorf("%q is not a number of 64 bits in hexadecimal", Clip(s))
 	}
 	return n, nil
 }
 
-func quantity(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
+// Quantity returns 0x and the hexadecimal digits of a number.
+func Quantity(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
 
-// shortHex returns a word without its leading zeros.
-func shortHex(w Word) string {
-	return "0x" + strings.TrimLeft(hex.EncodeToString(w[:len(w)-1]), "0") + hex.EncodeToString(w[len(w)-1:])
-}
-
-// clip makes foreign text fit for a message: short, valid UTF-8, and without control characters
+// Clip makes foreign text fit for a message: short, valid UTF-8, and without control characters
 // that a terminal would obey.
-func clip(s string) string {
+func Clip(s string) string {
 	const limit = 200
 	more := ""
 	if len(s) > limit {

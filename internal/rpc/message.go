@@ -1,6 +1,7 @@
-package tangle
+package rpc
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,19 +11,24 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
 )
 
-// call is a JSON-RPC request.
-type call struct {
-	method string
-	params []any
-	// required means that an error of the node fails the whole batch, and another node is asked. A
+// Call is a JSON-RPC request.
+type Call struct {
+	Method string
+	// Params are strings, numbers, booleans, lists, and maps of them.
+	Params []any
+	// Required means that an error of the node fails the whole batch, and another node is asked. A
 	// revert is not such an error.
-	required bool
+	Required bool
+	// Check decodes the result. If it returns an error, the node's answers are not used, and another
+	// node is asked; an error that is ErrAbsent does not count against the node. Check may be called
+	// once for each node. nil accepts all results.
+	Check func(result []byte) error
 }
 
-// answer is the outcome of a call: a result, which is a part of the response, or an error.
-type answer struct {
-	result []byte
-	err    *RPCError
+// Answer is the outcome of a Call: a result, which is a part of the response, or an error.
+type Answer struct {
+	Result []byte
+	Err    *RPCError
 }
 
 type message struct {
@@ -32,16 +38,16 @@ type message struct {
 	Params  []any  `json:"params"`
 }
 
-func newMessage(c call, i int) message {
-	params := c.params
+func newMessage(c Call, i int) message {
+	params := c.Params
 	if params == nil {
 		params = []any{} // some nodes refuse null
 	}
-	return message{"2.0", i + 1, c.method, params}
+	return message{"2.0", i + 1, c.Method, params}
 }
 
 // encodeBatch returns the body of a request with all calls.
-func encodeBatch(calls []call) []byte {
+func encodeBatch(calls []Call) []byte {
 	batch := make([]message, len(calls))
 	for i, c := range calls {
 		batch[i] = newMessage(c, i)
@@ -50,7 +56,7 @@ func encodeBatch(calls []call) []byte {
 }
 
 // encodeSingle returns the body of a request with one call.
-func encodeSingle(c call) []byte { return mustMarshal(newMessage(c, 0)) }
+func encodeSingle(c Call) []byte { return mustMarshal(newMessage(c, 0)) }
 
 // mustMarshal encodes messages. Their parameters are strings, lists and maps of strings.
 func mustMarshal(v any) []byte {
@@ -68,23 +74,23 @@ func (e *errNoBatch) Error() string { return "the node does not take batches: " 
 
 // parseBatch parses the response to a batch of n calls. The answers may come in any order, and are
 // parts of the body. The error is an *errNoBatch or says what is malformed.
-func parseBatch(body []byte, n int) ([]answer, error) {
+func parseBatch(body []byte, n int) ([]Answer, error) {
 	if !jsonwalk.Valid(body) {
 		return nil, notJSON(body)
 	}
 	body = jsonwalk.Trim(body)
 	if jsonwalk.Kind(body) == "an object" {
 		if _, a, err := parseAnswer(body); err == nil {
-			if a.err == nil { // the node did not see a batch
-				a.err = &RPCError{Code: rpcInvalid, Message: "one answer to a batch"}
+			if a.Err == nil { // the node did not see a batch
+				a.Err = &RPCError{Code: rpcInvalid, Message: "one answer to a batch"}
 			}
-			return nil, &errNoBatch{a.err}
+			return nil, &errNoBatch{a.Err}
 		}
 	}
 	if jsonwalk.Kind(body) != "an array" {
 		return nil, fmt.Errorf("the response to a batch of %d calls is %s, not an array", n, jsonwalk.Kind(body))
 	}
-	answers := make([]answer, n)
+	answers := make([]Answer, n)
 	seen := make([]bool, n)
 	err := jsonwalk.Elements(body, func(value []byte) error {
 		id, a, err := parseAnswer(value)
@@ -111,12 +117,12 @@ func parseBatch(body []byte, n int) ([]answer, error) {
 }
 
 // parseSingle parses the response to one call.
-func parseSingle(body []byte) (answer, error) {
+func parseSingle(body []byte) (Answer, error) {
 	if !jsonwalk.Valid(body) {
-		return answer{}, notJSON(body)
+		return Answer{}, notJSON(body)
 	}
 	id, a, err := parseAnswer(jsonwalk.Trim(body))
-	if err == nil && id != 1 && a.err == nil {
+	if err == nil && id != 1 && a.Err == nil {
 		err = errors.New("the answer has an id that was not asked for")
 	}
 	return a, err
@@ -134,11 +140,11 @@ func notJSON(body []byte) error {
 type errNotJSON struct{ begin string }
 
 func (e *errNotJSON) Error() string {
-	return fmt.Sprintf("the response is not JSON: it begins with %q", clip(e.begin[:min(len(e.begin), 40)]))
+	return fmt.Sprintf("the response is not JSON: it begins with %q", Clip(e.begin[:min(len(e.begin), 40)]))
 }
 
 // parseAnswer parses an answer. The id is 0 if it is null, missing or unknown.
-func parseAnswer(value []byte) (id int, a answer, err error) {
+func parseAnswer(value []byte) (id int, a Answer, err error) {
 	if jsonwalk.Kind(value) != "an object" {
 		return 0, a, fmt.Errorf("an answer is %s, not an object", jsonwalk.Kind(value))
 	}
@@ -160,18 +166,18 @@ func parseAnswer(value []byte) (id int, a answer, err error) {
 			id, _ = strconv.Atoi(text)
 			return once(0, name)
 		case "result":
-			a.result = value
+			a.Result = value
 			return once(1, name)
 		case "error":
 			if string(value) == "null" {
 				return nil
 			}
-			a.err = parseError(value)
+			a.Err = parseError(value)
 			return once(2, name)
 		}
 		return nil
 	})
-	if err == nil && a.err == nil && a.result == nil {
+	if err == nil && a.Err == nil && a.Result == nil {
 		err = errors.New("an answer has neither result nor error")
 	}
 	return id, a, err
@@ -198,6 +204,7 @@ func parseError(value []byte) *RPCError {
 			e.Message = messageText(value)
 		case "data":
 			e.Data = parseRevertData(value)
+			e.Detail = bytes.Clone(value[:min(len(value), maxMessage)])
 		}
 		return nil
 	})
@@ -221,7 +228,7 @@ func parseRevertData(value []byte) []byte {
 	case "a string":
 		text := jsonwalk.Unquote(value)
 		if i := strings.Index(text, "0x"); i >= 0 {
-			if data, err := decodeHex([]byte(text[i:])); err == nil {
+			if data, err := DecodeHex([]byte(text[i:])); err == nil {
 				found = data
 			}
 		}
@@ -236,18 +243,18 @@ func parseRevertData(value []byte) []byte {
 	return found
 }
 
-// bytes decodes the result, which must be a byte string. It overwrites the result.
-func (a answer) bytes() ([]byte, error) {
-	if jsonwalk.Kind(a.result) != "a string" {
-		return nil, fmt.Errorf("the result is %s, not a string", jsonwalk.Kind(a.result))
+// Bytes decodes the result, which must be a byte string. It overwrites the result.
+func (a Answer) Bytes() ([]byte, error) {
+	if jsonwalk.Kind(a.Result) != "a string" {
+		return nil, fmt.Errorf("the result is %s, not a string", jsonwalk.Kind(a.Result))
 	}
-	return decodeHex(a.result[1 : len(a.result)-1])
+	return DecodeHex(a.Result[1 : len(a.Result)-1])
 }
 
-// quantity parses the result, which must be a number.
-func (a answer) quantity() (uint64, error) {
-	if jsonwalk.Kind(a.result) != "a string" {
-		return 0, fmt.Errorf("the result is %s, not a string", jsonwalk.Kind(a.result))
+// Quantity parses the result, which must be a number.
+func (a Answer) Quantity() (uint64, error) {
+	if jsonwalk.Kind(a.Result) != "a string" {
+		return 0, fmt.Errorf("the result is %s, not a string", jsonwalk.Kind(a.Result))
 	}
-	return parseQuantity(jsonwalk.Unquote(a.result))
+	return ParseQuantity(jsonwalk.Unquote(a.Result))
 }

@@ -1,4 +1,4 @@
-package tangle
+package rpc
 
 import (
 	"net/url"
