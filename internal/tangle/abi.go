@@ -9,13 +9,13 @@ import (
 
 const wordSize = 32
 
-// decoder decodes ABI-encoded data. It keeps the first error, after which every read returns zero,
+// Decoder decodes ABI-encoded data. It keeps the first error, after which every read returns zero,
 // so callers check for an error only at the end.
 //
 // Every head and every tail that is read is charged against a budget of the data's length.
 // Encoders never let values overlap, so honest data stays within the budget. Data that refers to
 // the same bytes repeatedly is refused before it costs more than its size.
-type decoder struct {
+type Decoder struct {
 	data   []byte
 	text   string // the same bytes without a copy: decoded strings are substrings of it
 	budget int
@@ -29,9 +29,10 @@ type place struct {
 	index int
 }
 
-func newDecoder(data []byte) *decoder {
+// NewDecoder returns a decoder. What it returns are parts of the data, so nobody may change it.
+func NewDecoder(data []byte) *Decoder {
 	text := unsafe.String(unsafe.SliceData(data), len(data)) // callers promise not to change the data
-	return &decoder{data: data, text: text, budget: len(data), where: make([]place, 0, 2)}
+	return &Decoder{data: data, text: text, budget: len(data), where: make([]place, 0, 2)}
 }
 
 // DecodeError describes where an answer is malformed.
@@ -45,7 +46,7 @@ func (e *DecodeError) Error() string {
 	return fmt.Sprintf("malformed at %s (byte %d): %s", e.Field, e.Offset, e.Reason)
 }
 
-func (d *decoder) fail(field string, at int, format string, args ...any) {
+func (d *Decoder) fail(field string, at int, format string, args ...any) {
 	if d.err != nil {
 		return
 	}
@@ -56,13 +57,13 @@ func (d *decoder) fail(field string, at int, format string, args ...any) {
 	d.err = &DecodeError{Field: path + field, Offset: at, Reason: fmt.Sprintf(format, args...)}
 }
 
-// head checks that the given number of words can be read at the offset, and charges them.
-func (d *decoder) head(at, words int, field string) bool {
+// Head checks that the given number of words can be read at the offset, and charges them.
+func (d *Decoder) Head(at, words int, field string) bool {
 	return d.err == nil && d.spend(at, at, words*wordSize, field)
 }
 
 // spend charges n bytes that begin at from. An error refers to the offset at.
-func (d *decoder) spend(at, from, n int, field string) bool {
+func (d *Decoder) spend(at, from, n int, field string) bool {
 	if n > len(d.data)-from {
 		d.fail(field, at, "%d bytes from byte %d on reach beyond the answer's %d", n, from, len(d.data))
 		return false
@@ -75,16 +76,16 @@ func (d *decoder) spend(at, from, n int, field string) bool {
 	return true
 }
 
-// word returns the word at the offset, which head has checked.
-func (d *decoder) word(at int) (w Word) {
+// Word returns the word at the offset, which Head has checked.
+func (d *Decoder) Word(at int) (w Word) {
 	if d.err == nil {
 		copy(w[:], d.data[at:at+wordSize])
 	}
 	return w
 }
 
-// uint reads an unsigned integer of at most 64 bits at the offset, which head has checked.
-func (d *decoder) uint(at, bits int, field string) uint64 {
+// Uint reads an unsigned integer of at most 64 bits at the offset, which Head has checked.
+func (d *Decoder) Uint(at, bits int, field string) uint64 {
 	if d.err != nil {
 		return 0
 	}
@@ -97,15 +98,17 @@ func (d *decoder) uint(at, bits int, field string) uint64 {
 	return n
 }
 
-func (d *decoder) bool(at int, field string) bool {
-	n := d.uint(at, 8, field)
+// Bool reads 0 or 1 at the offset, which Head has checked.
+func (d *Decoder) Bool(at int, field string) bool {
+	n := d.Uint(at, 8, field)
 	if n > 1 {
 		d.fail(field, at, "%d is not a bool", n)
 	}
 	return n == 1
 }
 
-func (d *decoder) address(at int, field string) (a Address) {
+// Address reads an address at the offset, which Head has checked.
+func (d *Decoder) Address(at int, field string) (a Address) {
 	if d.err != nil {
 		return a
 	}
@@ -120,8 +123,8 @@ func (d *decoder) address(at int, field string) (a Address) {
 
 // offset reads the position of a value, which is relative to base. It fails if that position is
 // outside the data.
-func (d *decoder) offset(base, at int, field string) int {
-	n := d.uint(at, 64, field)
+func (d *Decoder) offset(base, at int, field string) int {
+	n := d.Uint(at, 64, field)
 	if d.err != nil {
 		return 0
 	}
@@ -134,12 +137,12 @@ func (d *decoder) offset(base, at int, field string) int {
 
 // bytes reads a byte string and returns its start and end. The string's offset from base is stored
 // at at.
-func (d *decoder) bytes(base, at int, field string) (from, to int) {
+func (d *Decoder) bytes(base, at int, field string) (from, to int) {
 	begin := d.offset(base, at, field)
-	if !d.head(begin, 1, field) {
+	if !d.Head(begin, 1, field) {
 		return 0, 0
 	}
-	n := d.uint(begin, 64, field)
+	n := d.Uint(begin, 64, field)
 	if d.err == nil && n > uint64(len(d.data)) {
 		d.fail(field, begin, "a length of %d in an answer of %d bytes", n, len(d.data))
 	}
@@ -149,13 +152,14 @@ func (d *decoder) bytes(base, at int, field string) (from, to int) {
 	return begin + wordSize, begin + wordSize + int(n)
 }
 
-func (d *decoder) string(base, at int, field string) string {
+func (d *Decoder) str(base, at int, field string) string {
 	from, to := d.bytes(base, at, field)
 	return d.text[from:to]
 }
 
-// blob returns a byte string, or nil if it is empty. It is a part of the data.
-func (d *decoder) blob(base, at int, field string) []byte {
+// Blob returns a byte string, or nil if it is empty. It is a part of the data. Its offset from base
+// is stored at at.
+func (d *Decoder) Blob(base, at int, field string) []byte {
 	from, to := d.bytes(base, at, field)
 	if from == to {
 		return nil
@@ -163,15 +167,15 @@ func (d *decoder) blob(base, at int, field string) []byte {
 	return d.data[from:to:to]
 }
 
-// array reads the length of an array and returns the start of its elements' heads. The array's
+// Array reads the length of an array and returns the start of its elements' heads. The array's
 // offset from base is stored at at. An element takes at least least bytes, so the caller may
 // allocate n elements.
-func (d *decoder) array(base, at, limit, least int, field string) (elements, n int) {
+func (d *Decoder) Array(base, at, limit, least int, field string) (elements, n int) {
 	begin := d.offset(base, at, field)
-	if !d.head(begin, 1, field) {
+	if !d.Head(begin, 1, field) {
 		return 0, 0
 	}
-	length := d.uint(begin, 64, field)
+	length := d.Uint(begin, 64, field)
 	switch {
 	case d.err != nil:
 		return 0, 0
@@ -185,12 +189,12 @@ func (d *decoder) array(base, at, limit, least int, field string) (elements, n i
 	return begin + wordSize, int(length)
 }
 
-func (d *decoder) enter(array string) { d.where = append(d.where, place{array: array}) }
-func (d *decoder) at(index int)       { d.where[len(d.where)-1].index = index }
-func (d *decoder) leave()             { d.where = d.where[:len(d.where)-1] }
+func (d *Decoder) enter(array string) { d.where = append(d.where, place{array: array}) }
+func (d *Decoder) at(index int)       { d.where[len(d.where)-1].index = index }
+func (d *Decoder) leave()             { d.where = d.where[:len(d.where)-1] }
 
-// result returns the error as an interface, which is nil if there was no error.
-func (d *decoder) result() error {
+// Err returns the first error as an interface, which is nil if there was no error.
+func (d *Decoder) Err() error {
 	if d.err == nil {
 		return nil
 	}

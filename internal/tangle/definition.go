@@ -73,21 +73,21 @@ const (
 // retains the data, so the caller must not change it. The error is an *UnknownLayoutError or a
 // *DecodeError.
 func DecodeDefinition(data []byte) (*Definition, error) {
-	d := newDecoder(data)
+	d := NewDecoder(data)
 	def := &Definition{}
-	if !d.head(0, 1, "definition") {
-		return nil, d.result()
+	if !d.Head(0, 1, "definition") {
+		return nil, d.Err()
 	}
 	base := d.offset(0, 0, "definition")
 	if d.err == nil && len(data)-base < wordSize {
 		d.fail("definition", 0, "the answer of %d bytes ends before the definition's first word", len(data))
 	}
 	if d.err != nil {
-		return nil, d.result()
+		return nil, d.Err()
 	}
 	// The first string begins right after the head, so its offset is the length of the head.
 	words := 18
-	switch first := d.word(base); first {
+	switch first := d.Word(base); first {
 	case headEnd(17):
 		def.Layout, words = LayoutA, 17
 	case headEnd(18):
@@ -95,36 +95,36 @@ func DecodeDefinition(data []byte) (*Definition, error) {
 	default:
 		return nil, &UnknownLayoutError{FirstOffset: first}
 	}
-	if !d.head(base, words, "definition") {
-		return nil, d.result()
+	if !d.Head(base, words, "definition") {
+		return nil, d.Err()
 	}
 	at := base
 	next := func() int { at += wordSize; return at - wordSize }
 
-	def.MetadataURI = d.string(base, next(), "metadataUri")
+	def.MetadataURI = d.str(base, next(), "metadataUri")
 	if def.Layout != LayoutA {
-		def.MetadataHash = d.word(next())
+		def.MetadataHash = d.Word(next())
 	}
-	def.Manager = d.address(next(), "manager")
-	def.MasterManagerRevision = uint32(d.uint(next(), 32, "masterManagerRevision"))
-	def.HasConfig = d.bool(next(), "hasConfig")
+	def.Manager = d.Address(next(), "manager")
+	def.MasterManagerRevision = uint32(d.Uint(next(), 32, "masterManagerRevision"))
+	def.HasConfig = d.Bool(next(), "hasConfig")
 	def.Config = ServiceConfig{
-		Membership:           uint8(d.uint(next(), 8, "config.membership")),
-		Pricing:              uint8(d.uint(next(), 8, "config.pricing")),
-		MinOperators:         uint32(d.uint(next(), 32, "config.minOperators")),
-		MaxOperators:         uint32(d.uint(next(), 32, "config.maxOperators")),
-		SubscriptionRate:     d.word(next()),
-		SubscriptionInterval: d.uint(next(), 64, "config.subscriptionInterval"),
-		EventRate:            d.word(next()),
+		Membership:           uint8(d.Uint(next(), 8, "config.membership")),
+		Pricing:              uint8(d.Uint(next(), 8, "config.pricing")),
+		MinOperators:         uint32(d.Uint(next(), 32, "config.minOperators")),
+		MaxOperators:         uint32(d.Uint(next(), 32, "config.maxOperators")),
+		SubscriptionRate:     d.Word(next()),
+		SubscriptionInterval: d.Uint(next(), 64, "config.subscriptionInterval"),
+		EventRate:            d.Word(next()),
 	}
 	def.Metadata = d.texts(base, next())
 	def.Jobs = d.jobs(base, next())
-	def.RegistrationSchema = d.blob(base, next(), "registrationSchema")
-	def.RequestSchema = d.blob(base, next(), "requestSchema")
+	def.RegistrationSchema = d.Blob(base, next(), "registrationSchema")
+	def.RequestSchema = d.Blob(base, next(), "requestSchema")
 	def.Sources = d.sources(base, next())
 	def.SupportedMemberships = d.memberships(base, next())
 	if d.err != nil {
-		return nil, d.result()
+		return nil, d.Err()
 	}
 	return def, nil
 }
@@ -146,9 +146,9 @@ func headEnd(words int) (w Word) {
 	return w
 }
 
-func (d *decoder) texts(base, at int) (t Texts) {
+func (d *Decoder) texts(base, at int) (t Texts) {
 	base = d.offset(base, at, "metadata")
-	if !d.head(base, textsWords, "metadata") {
+	if !d.Head(base, textsWords, "metadata") {
 		return t
 	}
 	for i, field := range [textsWords]struct {
@@ -159,14 +159,14 @@ func (d *decoder) texts(base, at int) (t Texts) {
 		{"metadata.category", &t.Category}, {"metadata.codeRepository", &t.CodeRepository}, {"metadata.logo", &t.Logo},
 		{"metadata.website", &t.Website}, {"metadata.license", &t.License}, {"metadata.profilingData", &t.ProfilingData},
 	} {
-		*field.into = d.string(base, base+i*wordSize, field.name)
+		*field.into = d.str(base, base+i*wordSize, field.name)
 	}
 	return t
 }
 
-func (d *decoder) jobs(base, at int) []Job {
-	elements, n := d.array(base, at, MaxJobs, leastJob, "jobs")
-	if n == 0 || !d.head(elements, n, "jobs") {
+func (d *Decoder) jobs(base, at int) []Job {
+	elements, n := d.Array(base, at, MaxJobs, leastJob, "jobs")
+	if n == 0 || !d.Head(elements, n, "jobs") {
 		return nil
 	}
 	jobs := make([]Job, n)
@@ -175,29 +175,29 @@ func (d *decoder) jobs(base, at int) []Job {
 	for i := 0; i < n && d.err == nil; i++ {
 		d.at(i)
 		job := d.offset(elements, elements+i*wordSize, "offset")
-		if !d.head(job, jobWords, "head") {
+		if !d.Head(job, jobWords, "head") {
 			break
 		}
 		jobs[i] = Job{
-			Name:         d.string(job, job, "name"),
-			Description:  d.string(job, job+wordSize, "description"),
-			MetadataURI:  d.string(job, job+2*wordSize, "metadataUri"),
-			ParamsSchema: d.blob(job, job+3*wordSize, "paramsSchema"),
-			ResultSchema: d.blob(job, job+4*wordSize, "resultSchema"),
+			Name:         d.str(job, job, "name"),
+			Description:  d.str(job, job+wordSize, "description"),
+			MetadataURI:  d.str(job, job+2*wordSize, "metadataUri"),
+			ParamsSchema: d.Blob(job, job+3*wordSize, "paramsSchema"),
+			ResultSchema: d.Blob(job, job+4*wordSize, "resultSchema"),
 		}
 	}
 	return jobs
 }
 
-func (d *decoder) memberships(base, at int) []uint8 {
+func (d *Decoder) memberships(base, at int) []uint8 {
 	const field = "supportedMemberships"
-	elements, n := d.array(base, at, maxMemberships, wordSize, field)
-	if n == 0 || !d.head(elements, n, field) {
+	elements, n := d.Array(base, at, maxMemberships, wordSize, field)
+	if n == 0 || !d.Head(elements, n, field) {
 		return nil
 	}
 	list := make([]uint8, n)
 	for i := range list {
-		list[i] = uint8(d.uint(elements+i*wordSize, 8, field))
+		list[i] = uint8(d.Uint(elements+i*wordSize, 8, field))
 	}
 	return list
 }

@@ -214,11 +214,11 @@ func (w *walk) consider(address string, topics [2]string, data []byte) {
 		if err != nil {
 			return
 		}
-		d := newDecoder(raw)
-		if !d.head(0, 1, "encodedDefinition") {
+		d := NewDecoder(raw)
+		if !d.Head(0, 1, "encodedDefinition") {
 			return
 		}
-		encoded := d.blob(0, 0, "encodedDefinition")
+		encoded := d.Blob(0, 0, "encodedDefinition")
 		if d.err == nil && Keccak256(encoded) == w.want.definitionHash {
 			w.want.definition = encoded
 		}

@@ -87,20 +87,20 @@ const (
 // DecodeSources decodes the data of the event BlueprintSourcesRecorded. The sources retain the
 // data, so the caller must not change it. The error is a *DecodeError.
 func DecodeSources(data []byte) ([]Source, error) {
-	d := newDecoder(data)
+	d := NewDecoder(data)
 	var sources []Source
-	if d.head(0, 1, "sources") {
+	if d.Head(0, 1, "sources") {
 		sources = d.sources(0, 0)
 	}
 	if d.err != nil {
-		return nil, d.result()
+		return nil, d.Err()
 	}
 	return sources, nil
 }
 
-func (d *decoder) sources(base, at int) []Source {
-	elements, n := d.array(base, at, maxSources, leastSource, "sources")
-	if n == 0 || !d.head(elements, n, "sources") {
+func (d *Decoder) sources(base, at int) []Source {
+	elements, n := d.Array(base, at, maxSources, leastSource, "sources")
+	if n == 0 || !d.Head(elements, n, "sources") {
 		return nil
 	}
 	sources := make([]Source, n)
@@ -113,47 +113,47 @@ func (d *decoder) sources(base, at int) []Source {
 	return sources
 }
 
-func (d *decoder) source(base int) (s Source) {
-	if !d.head(base, sourceWords, "head") {
+func (d *Decoder) source(base int) (s Source) {
+	if !d.Head(base, sourceWords, "head") {
 		return s
 	}
-	s.Kind = SourceKind(d.uint(base, 8, "kind"))
-	if at := d.offset(base, base+wordSize, "container"); d.head(at, 3, "container") {
+	s.Kind = SourceKind(d.Uint(base, 8, "kind"))
+	if at := d.offset(base, base+wordSize, "container"); d.Head(at, 3, "container") {
 		s.Container = Container{
-			Registry: d.string(at, at, "container.registry"),
-			Image:    d.string(at, at+wordSize, "container.image"),
-			Tag:      d.string(at, at+2*wordSize, "container.tag"),
+			Registry: d.str(at, at, "container.registry"),
+			Image:    d.str(at, at+wordSize, "container.image"),
+			Tag:      d.str(at, at+2*wordSize, "container.tag"),
 		}
 	}
-	if at := d.offset(base, base+2*wordSize, "wasm"); d.head(at, 4, "wasm") {
+	if at := d.offset(base, base+2*wordSize, "wasm"); d.Head(at, 4, "wasm") {
 		s.Wasm = Wasm{
-			Runtime:     uint8(d.uint(at, 8, "wasm.runtime")),
-			Fetcher:     uint8(d.uint(at+wordSize, 8, "wasm.fetcher")),
-			ArtifactURI: d.string(at, at+2*wordSize, "wasm.artifactUri"),
-			Entrypoint:  d.string(at, at+3*wordSize, "wasm.entrypoint"),
+			Runtime:     uint8(d.Uint(at, 8, "wasm.runtime")),
+			Fetcher:     uint8(d.Uint(at+wordSize, 8, "wasm.fetcher")),
+			ArtifactURI: d.str(at, at+2*wordSize, "wasm.artifactUri"),
+			Entrypoint:  d.str(at, at+3*wordSize, "wasm.entrypoint"),
 		}
 	}
-	if at := d.offset(base, base+3*wordSize, "native"); d.head(at, 3, "native") {
+	if at := d.offset(base, base+3*wordSize, "native"); d.Head(at, 3, "native") {
 		s.Native = Native{
-			Fetcher:     uint8(d.uint(at, 8, "native.fetcher")),
-			ArtifactURI: d.string(at, at+wordSize, "native.artifactUri"),
-			Entrypoint:  d.string(at, at+2*wordSize, "native.entrypoint"),
+			Fetcher:     uint8(d.Uint(at, 8, "native.fetcher")),
+			ArtifactURI: d.str(at, at+wordSize, "native.artifactUri"),
+			Entrypoint:  d.str(at, at+2*wordSize, "native.entrypoint"),
 		}
 	}
-	if at := d.offset(base, base+4*wordSize, "testing"); d.head(at, 3, "testing") {
+	if at := d.offset(base, base+4*wordSize, "testing"); d.Head(at, 3, "testing") {
 		s.Testing = Testing{
-			CargoPackage: d.string(at, at, "testing.cargoPackage"),
-			CargoBin:     d.string(at, at+wordSize, "testing.cargoBin"),
-			BasePath:     d.string(at, at+2*wordSize, "testing.basePath"),
+			CargoPackage: d.str(at, at, "testing.cargoPackage"),
+			CargoBin:     d.str(at, at+wordSize, "testing.cargoBin"),
+			BasePath:     d.str(at, at+2*wordSize, "testing.basePath"),
 		}
 	}
 	s.Binaries = d.binaries(base, base+5*wordSize)
 	return s
 }
 
-func (d *decoder) binaries(base, at int) []Binary {
-	elements, n := d.array(base, at, maxBinaries, leastBinary, "binaries")
-	if n == 0 || !d.head(elements, n, "binaries") {
+func (d *Decoder) binaries(base, at int) []Binary {
+	elements, n := d.Array(base, at, maxBinaries, leastBinary, "binaries")
+	if n == 0 || !d.Head(elements, n, "binaries") {
 		return nil
 	}
 	binaries := make([]Binary, n)
@@ -162,14 +162,14 @@ func (d *decoder) binaries(base, at int) []Binary {
 	for i := 0; i < n && d.err == nil; i++ {
 		d.at(i)
 		b := d.offset(elements, elements+i*wordSize, "offset")
-		if !d.head(b, binaryWords, "head") {
+		if !d.Head(b, binaryWords, "head") {
 			break
 		}
 		binaries[i] = Binary{
-			Arch:   Arch(d.uint(b, 8, "arch")),
-			OS:     OS(d.uint(b+wordSize, 8, "os")),
-			Name:   d.string(b, b+2*wordSize, "name"),
-			SHA256: d.word(b + 3*wordSize),
+			Arch:   Arch(d.Uint(b, 8, "arch")),
+			OS:     OS(d.Uint(b+wordSize, 8, "os")),
+			Name:   d.str(b, b+2*wordSize, "name"),
+			SHA256: d.Word(b + 3*wordSize),
 		}
 	}
 	return binaries

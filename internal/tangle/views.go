@@ -41,20 +41,20 @@ type Status struct {
 // DecodeStatus decodes the result of getBlueprint, which is all zeros for an unknown blueprint.
 // The error is a *DecodeError.
 func DecodeStatus(data []byte) (Status, error) {
-	d := newDecoder(data)
+	d := NewDecoder(data)
 	var s Status
-	if d.head(0, 6, "blueprint") {
+	if d.Head(0, 6, "blueprint") {
 		s = Status{
-			Owner:      d.address(0, "owner"),
-			Manager:    d.address(wordSize, "manager"),
-			CreatedAt:  d.uint(2*wordSize, 64, "createdAt"),
-			Membership: uint8(d.uint(3*wordSize, 8, "membership")),
-			Pricing:    uint8(d.uint(4*wordSize, 8, "pricing")),
-			Active:     d.bool(5*wordSize, "active"),
+			Owner:      d.Address(0, "owner"),
+			Manager:    d.Address(wordSize, "manager"),
+			CreatedAt:  d.Uint(2*wordSize, 64, "createdAt"),
+			Membership: uint8(d.Uint(3*wordSize, 8, "membership")),
+			Pricing:    uint8(d.Uint(4*wordSize, 8, "pricing")),
+			Active:     d.Bool(5*wordSize, "active"),
 		}
 	}
 	if d.err != nil {
-		return Status{}, d.result()
+		return Status{}, d.Err()
 	}
 	return s, nil
 }
@@ -82,31 +82,31 @@ type Requirement struct {
 // *DecodeError.
 func DecodeRequirements(data []byte) ([]Requirement, error) {
 	const limit, field = 256, "requirements"
-	d := newDecoder(data)
-	if !d.head(0, 1, field) {
-		return nil, d.result()
+	d := NewDecoder(data)
+	if !d.Head(0, 1, field) {
+		return nil, d.Err()
 	}
-	elements, n := d.array(0, 0, limit, 2*wordSize, field)
-	if n == 0 || !d.head(elements, 2*n, field) {
-		return nil, d.result()
+	elements, n := d.Array(0, 0, limit, 2*wordSize, field)
+	if n == 0 || !d.Head(elements, 2*n, field) {
+		return nil, d.Err()
 	}
 	list := make([]Requirement, n)
 	for i := range list {
 		at := elements + i*2*wordSize
 		name := field + "[" + strconv.Itoa(i) + "]"
-		list[i] = Requirement{Kind: ResourceKind(d.uint(at, 8, name+".kind")), Count: d.uint(at+wordSize, 64, name+".count")}
+		list[i] = Requirement{Kind: ResourceKind(d.Uint(at, 8, name+".kind")), Count: d.Uint(at+wordSize, 64, name+".count")}
 	}
 	if d.err != nil {
-		return nil, d.result()
+		return nil, d.Err()
 	}
 	return list, nil
 }
 
 // decodeWord decodes an answer of one word.
 func decodeWord(data []byte, field string) (Word, error) {
-	d := newDecoder(data)
-	if !d.head(0, 1, field) {
-		return Word{}, d.result()
+	d := NewDecoder(data)
+	if !d.Head(0, 1, field) {
+		return Word{}, d.Err()
 	}
-	return d.word(0), nil
+	return d.Word(0), nil
 }
