@@ -168,7 +168,7 @@ func (f *frame) switchPause(on bool, topic Word) ([]byte, error) {
 	}
 	f.set(key{kind: kindPaused}, on)
 	f.emit(f.c.contract, encoding{}.address(f.from), topic)
-	return nil, f.charge(25_000)
+	return nil, f.charge(8_000)
 }
 
 func terminateService(f *frame, a *arguments) ([]byte, error) {

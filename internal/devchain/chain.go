@@ -447,12 +447,12 @@ func (c *Chain) add(tx *transaction, keepsCheap bool) error {
 		return refusedLimit
 	case tx.gas > c.maxGas:
 		return refusedCap
-	case tx.tip.Cmp(tx.cap) > 0:
-		return refusedTip
 	case tx.nonce < c.nonceAt(tx.from, head):
 		return refusedNonce
 	case !keepsCheap && tx.cap.Cmp(c.nextBaseFee()) < 0:
 		return refusedFee
+	case tx.tip.Cmp(tx.cap) > 0:
+		return refusedTip
 	case tx.gas < start:
 		return refusedIntrinsic
 	case tx.gas < floor:

@@ -27,7 +27,9 @@ type Rules struct {
 	Aggregate bool   // the results must be aggregated
 	Threshold uint16 // of an aggregate: basis points of the operators; 0: 6700
 	HookFails bool   // the manager reverts when it is told of a result
-	HookGas   uint64 // what the manager spends when it is told of an aggregate
+	// HookGas is what the manager spends when it is told of a result. Estimates contain it for plain
+	// results; for aggregates they do not, and with too little gas the hook fails and the result stands.
+	HookGas uint64
 }
 
 type blueprint struct {
@@ -310,9 +312,6 @@ var tangleMethods = methods(map[string]method{
 	"serviceCount()": view(func(f *frame, _ *arguments) encoding {
 		return encoding{}.uint(read[uint64](f, key{kind: kindServices}))
 	}),
-	"serviceRequestCount()": view(func(f *frame, _ *arguments) encoding {
-		return encoding{}.uint(read[uint64](f, key{kind: kindServices})) // one request each
-	}),
 	"blueprintCount()": view(func(f *frame, _ *arguments) encoding {
 		return encoding{}.uint(read[uint64](f, key{kind: kindBlueprints}))
 	}),
@@ -497,8 +496,8 @@ func submitJobFromQuote(f *frame, a *arguments) ([]byte, error) {
 			return nil, errArguments
 		}
 		if requester != f.from {
-			return nil, reverts("QuoteRequesterMismatch(address,address,address)", wordOfAddress(operator),
-				wordOfAddress(requester), wordOfAddress(f.from))
+			const otherRequester = 0x22251829
+			return nil, &revert{encoding{}.selector(otherRequester).address(operator).address(requester).address(f.from)}
 		}
 		if !s.isOperator(operator) {
 			return nil, notInService(id, operator)

@@ -96,20 +96,20 @@ func (f *frame) result(service, id uint64, output []byte) error {
 	case !fits:
 		return schemaFailed(3, o.Blueprint, o.call.job, path)
 	}
-	if err := f.charge(88_000 + 9*uint64(len(output))); err != nil {
+	if err := f.charge(88_000 + 9*uint64(len(output)) + o.rules.HookGas); err != nil {
 		return err
 	}
 	f.set(answered, true)
 	changed := *o.call
 	changed.results++
 	if o.rules.HookFails {
-		f.hookFailed(o, []byte("hook says no"), "onJobResult(uint64,uint8,uint64,address,bytes,bytes)")
+		f.hookFailed(o, []byte("hook says no"), hookResult)
 	}
 	f.emit(f.c.contract, encoding{}.uint(wordSize).bytes(output), topicResult, wordOf(service), wordOf(id),
 		wordOfAddress(f.from))
 	if changed.results >= max(1, o.rules.Results) {
 		changed.completed = true
-		if err := f.complete(o); err != nil {
+		if err := f.complete(o, f.from); err != nil {
 			return err
 		}
 	}
@@ -126,22 +126,30 @@ func (c *call) price(operator Address) *big.Int {
 	return nil
 }
 
-func (f *frame) hookFailed(o *openCall, reason []byte, signature string) {
+// The selectors of the manager's functions that are told of results.
+const (
+	hookResult    = 0xe649fc03
+	hookAggregate = 0x158bb2eb
+)
+
+func (f *frame) hookFailed(o *openCall, reason []byte, function uint32) {
 	data := encoding{}.selector(selector("Error(string)")).uint(wordSize).bytes(reason)
 	if reason == nil {
 		data = nil
 	}
 	var hook Word
-	copy(hook[:], encoding{}.selector(selector(signature)))
+	copy(hook[:], encoding{}.selector(function))
 	f.emit(f.c.contract, encoding{}.uint(wordSize).bytes(data), topicHookFailed,
 		wordOfAddress(f.blueprint(o.Blueprint).Definition.Manager), hook)
 }
 
 // complete pays for a call that is completed and tells of it. The metrics contract has an event of
 // the same name.
-func (f *frame) complete(o *openCall) error {
+func (f *frame) complete(o *openCall, by ...Address) error {
 	f.emit(f.c.contract, nil, topicCompleted, wordOf(o.id), wordOf(o.n))
-	f.emit(Metrics, encoding{}.uint(o.n).bool(true).uint(f.time), topicMetrics, wordOfAddress(f.from), wordOf(o.id))
+	for _, operator := range by {
+		f.emit(Metrics, encoding{}.uint(o.n).bool(true).uint(f.time), topicMetrics, wordOfAddress(operator), wordOf(o.id))
+	}
 	if !o.PerJob || o.call.payment.Sign() == 0 {
 		return nil
 	}
@@ -232,12 +240,17 @@ func submitAggregatedResult(f *frame, a *arguments) ([]byte, error) {
 	changed.completed = true
 	f.set(key{kind: kindCall, a: service, b: id}, &changed)
 	f.emit(f.c.contract, encoding{}.big(bitmap).uint(2*wordSize).bytes(output), topicAggregated, wordOf(service), wordOf(id))
-	if err := f.complete(o); err != nil {
+	var signed []Address
+	for i, operator := range operators {
+		if bitmap.Bit(i) == 1 {
+			signed = append(signed, operator)
+		}
+	}
+	if err := f.complete(o, signed...); err != nil {
 		return nil, err
 	}
-	const hook = "onAggregatedResult(uint64,uint8,uint64,bytes,uint256,uint256[2],uint256[4])"
 	if !f.hook(o.rules.HookGas) {
-		f.hookFailed(o, nil, hook)
+		f.hookFailed(o, nil, hookAggregate)
 	}
 	return nil, nil
 }

@@ -395,12 +395,16 @@ func getTransactionReceipt(l *look, params []json.RawMessage) (any, error) {
 	if r.succeeded {
 		status = "0x1"
 	}
-	return map[string]any{
+	out := map[string]any{
 		"type": "0x2", "status": status, "cumulativeGasUsed": quantity(r.cumulative), "logs": logs,
 		"logsBloom": bloom.String(), "transactionHash": r.tx.hash.String(), "transactionIndex": quantity(uint64(r.index)),
 		"blockHash": r.block.hash.String(), "blockNumber": quantity(r.block.number), "gasUsed": quantity(r.used),
 		"effectiveGasPrice": amount(r.price), "from": r.tx.from.String(), "to": r.tx.recipient(), "contractAddress": nil,
-	}, nil
+	}
+	if !l.node.geth {
+		out["blobGasPrice"], out["blockTimestamp"] = "0x1", r.block.time // a plain number
+	}
+	return out, nil
 }
 
 func (tx *transaction) recipient() any {

@@ -42,7 +42,7 @@ type field struct {
 }
 
 // conforms reports whether data is of a schema. An empty schema takes anything. path is where it
-// is not: the number of the field, from one.
+// is not: the number of the field, from zero.
 func conforms(schema, data []byte) (path uint64, ok bool) {
 	if len(schema) == 0 {
 		return 0, true
@@ -53,7 +53,7 @@ func conforms(schema, data []byte) (path uint64, ok bool) {
 	}
 	for i, f := range fields {
 		if data, ok = f.take(data); !ok {
-			return uint64(i) + 1, false
+			return uint64(i), false
 		}
 	}
 	return 0, len(data) == 0
