@@ -11,7 +11,19 @@ import (
 // Write replaces the content of the file at path with data, and its permissions with mode. The
 // directory must exist. prepare may change the new file, which is still a temporary one, before it
 // replaces the other. After an error the file is unchanged.
-func Write(path string, data []byte, mode fs.FileMode, prepare ...func(*os.File)) (err error) {
+func Write(path string, data []byte, mode fs.FileMode, prepare ...func(*os.File)) error {
+	return Replace(path, mode, func(tmp *os.File) error {
+		_, err := tmp.Write(data)
+		for _, f := range prepare {
+			f(tmp)
+		}
+		return err
+	})
+}
+
+// Replace is [Write] for content that need not be in memory: fill writes it to the new file, and
+// its error keeps the old one.
+func Replace(path string, mode fs.FileMode, fill func(tmp *os.File) error) (err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return err
@@ -22,11 +34,8 @@ func Write(path string, data []byte, mode fs.FileMode, prepare ...func(*os.File)
 			_ = os.Remove(tmp.Name())
 		}
 	}()
-	if _, err = tmp.Write(data); err != nil {
+	if err = fill(tmp); err != nil {
 		return err
-	}
-	for _, f := range prepare {
-		f(tmp)
 	}
 	if err = tmp.Chmod(mode); err != nil && runtime.GOOS != "windows" {
 		return err
