@@ -41,6 +41,7 @@ type lane struct {
 	running int
 	limit   int // of running
 	window  int // of running: less than limit after a function refused
+	good    int // successes since the window grew
 	gate    gate
 }
 
@@ -74,10 +75,12 @@ func (l *lane) refused(now time.Time, least time.Duration, reason string) (news 
 	return l.gate.shut(now, least, reason)
 }
 
-// worked opens the window again, a step for each success.
+// worked opens the window again, a step for as many successes as it is wide.
 func (l *lane) worked() {
 	l.gate = gate{}
-	l.window = min(l.window+1, l.limit)
+	if l.good++; l.good >= l.window {
+		l.window, l.good = min(l.window+1, l.limit), 0
+	}
 }
 
 // delayed is a heap of calls that wait by themselves, the next one first.
