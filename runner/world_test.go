@@ -161,11 +161,12 @@ func revert(selector uint32) *chain.Revert { return &chain.Revert{Selector: sele
 func (w *world) refuses(call uint64) error {
 	_, known := w.calls[call]
 	_, answered := w.results[call]
+	refusal, refused := w.refusal[call]
 	switch {
 	case w.all != 0:
 		return revert(w.all)
-	case w.refusal[call] != 0:
-		return revert(w.refusal[call])
+	case refused:
+		return revert(refusal)
 	case !known:
 		return revert(jobCallNotFound)
 	case answered, w.others[call]:
