@@ -34,6 +34,7 @@ var entryPoints = map[string][]string{
 	"faas/platform":    {""},
 	"faas/job":         {"Main"},
 	"faas/faastest":    {"Run", "NewMemory", "Faulty"},
+	"runner/codec":     {"Parse"},
 	"otelfaas":         {""},
 	"report":           {""},
 	"orchestrator":     {"Local"},
