@@ -4,7 +4,8 @@ import "context"
 
 // Aggregator brings an answer on chain together with other operators. Package runner/bls has one.
 type Aggregator interface {
-	// Aggregate returns once the call is completed on chain. It is called with the call's answer.
+	// Aggregate returns nil once the call is completed on chain, by whomever. After an error the same
+	// call may be given again, with what the chain says then.
 	Aggregate(ctx context.Context, c AggregateCall) error
 }
 
@@ -19,6 +20,11 @@ type AggregateCall struct {
 	ThresholdBPS  uint16
 	ByStake       bool
 	Output        []byte
-	// Submit sends submitAggregatedResult's data and returns once it is mined.
+	// Read asks the contract, at the latest block: the data is a function's call data.
+	Read func(ctx context.Context, data []byte) ([]byte, error)
+	// Completed reports whether the call is completed on chain.
+	Completed func(ctx context.Context) (bool, error)
+	// Submit sends submitAggregatedResult's data, if the contract would accept it, and returns nil
+	// once it is mined.
 	Submit func(ctx context.Context, data []byte) error
 }
