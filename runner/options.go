@@ -24,7 +24,11 @@ type options struct {
 	maxFee, maxTip *big.Int      // nil: the transaction manager's
 	minBalance     *big.Int      // nil: 20 results at the current fee
 	heartbeat      bool
-	claim          bool
+	metrics        func() map[string]uint64 // of heartbeats; may be nil
+	claim          *big.Int                 // rewards that are worth a claim; nil: never
+	registration   func(context.Context) ([]byte, error)
+	operatorURL    string
+	maxLogRange    uint64 // 0: chain's
 	http           *http.Client
 	logger         *slog.Logger
 	observers      []func(Event)
@@ -145,15 +149,33 @@ func WithMinBalance(wei *big.Int) Option {
 	return func(o *options) { o.minBalance = wei }
 }
 
-// WithHeartbeats makes the runner report to the operator status registry. The first heartbeat begins
-// an obligation: an operator that falls silent afterwards may be slashed.
-func WithHeartbeats() Option {
-	return func(o *options) { o.heartbeat = true }
+// WithHeartbeats makes the runner report to the operator status registry, with the metrics if the
+// function is not nil. The first heartbeat begins an obligation: an operator that falls silent
+// afterwards may be slashed.
+func WithHeartbeats(metrics func() map[string]uint64) Option {
+	return func(o *options) { o.heartbeat, o.metrics = true, metrics }
 }
 
-// WithClaims makes the runner claim its pending rewards.
-func WithClaims() Option {
-	return func(o *options) { o.claim = true }
+// WithClaims makes the runner claim its pending rewards once they reach so many wei.
+func WithClaims(least *big.Int) Option {
+	return func(o *options) { o.claim = least }
+}
+
+// WithRegistration sets what makes the blueprint's inputs for the registration as an operator. The
+// default is none.
+func WithRegistration(inputs func(context.Context) ([]byte, error)) Option {
+	return func(o *options) { o.registration = inputs }
+}
+
+// WithOperatorURL sets the URL under which the operator registers.
+func WithOperatorURL(url string) Option {
+	return func(o *options) { o.operatorURL = url }
+}
+
+// WithMaxLogRange bounds how many blocks one request for logs may span. The default is 2000, and then
+// what the nodes allow.
+func WithMaxLogRange(blocks uint64) Option {
+	return func(o *options) { o.maxLogRange = blocks }
 }
 
 // WithHTTPClient sets the client for requests to nodes.
