@@ -42,7 +42,15 @@ type Status struct {
 // The error is a *DecodeError.
 func DecodeStatus(data []byte) (Status, error) {
 	d := NewDecoder(data)
-	var s Status
+	s := d.Status()
+	if d.err != nil {
+		return Status{}, d.Err()
+	}
+	return s, nil
+}
+
+// Status reads the result of getBlueprint.
+func (d *Decoder) Status() (s Status) {
 	if d.Head(0, 6, "blueprint") {
 		s = Status{
 			Owner:      d.Address(0, "owner"),
@@ -53,10 +61,7 @@ func DecodeStatus(data []byte) (Status, error) {
 			Active:     d.Bool(5*wordSize, "active"),
 		}
 	}
-	if d.err != nil {
-		return Status{}, d.Err()
-	}
-	return s, nil
+	return s
 }
 
 // ResourceKind is a kind of resource that a blueprint asks for.
