@@ -15,7 +15,9 @@ import (
 // dryRun says what the runner would do, reading all that it would read and sending nothing. The
 // error says why it could not run.
 func (s settings) dryRun(ctx context.Context, w io.Writer, o *options) error {
-	say := func(name, format string, args ...any) { fmt.Fprintf(w, "%-12s "+format+"\n", append([]any{name}, args...)...) }
+	say := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-12s "+format+"\n", append([]any{name}, args...)...)
+	}
 	functions, closeFunctions, err := faas.OpenRegistry(ctx, s.delegated, nil)
 	if err != nil {
 		return fmt.Errorf("the functions of %s: %w", faas.RunnerConfigEnv, err)

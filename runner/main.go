@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/job"
@@ -199,11 +200,16 @@ func (s start) run(ctx context.Context, h job.Handlers, opts []Option) error {
 	case env.bridge == "":
 		logger.Debug("there is no bridge of a manager to call", "variable", bridgeEnv)
 	default:
-		background.Go(func() {
-			if err := knock(ctx, env.bridge, bridgePatience, logger); err != nil {
+		call := func(patience time.Duration) {
+			if err := knock(ctx, env.bridge, patience, logger); err != nil && ctx.Err() == nil {
 				logger.Error("the manager may count this start as failed", "error", err)
 			}
-		})
+		}
+		if env.registration { // may end before anybody answers
+			call(10 * time.Second)
+		} else {
+			background.Go(func() { call(bridgePatience) })
+		}
 	}
 	if env.registration {
 		return env.registerOnly(ctx, o)
@@ -220,7 +226,9 @@ func (s start) run(ctx context.Context, h job.Handlers, opts []Option) error {
 		if s.offered {
 			answerHost(ctx, h, stop, logger)
 		}
-		err = r.Run(ctx)
+		if err = r.Run(ctx); ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			err = nil
+		}
 	}
 	return errors.Join(err, closeFunctions())
 }
