@@ -225,7 +225,7 @@ func TestMetricsAreEncodedAsTheRegistryReadsThem(t *testing.T) {
 }
 
 func TestAmountsAreNotRounded(t *testing.T) {
-	if got := new(big.Int).SetBytes(view(0, 1<<64 - 1)[4:]); got.Uint64() != 1<<64-1 {
+	if got := new(big.Int).SetBytes(view(0, 1<<64-1)[4:]); got.Uint64() != 1<<64-1 {
 		t.Errorf("got %s", got)
 	}
 }

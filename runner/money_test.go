@@ -34,7 +34,9 @@ func (b *bank) Balance(context.Context, chain.Address) (*big.Int, error) {
 	b.looks++
 	return b.answer(b.balance)
 }
-func (b *bank) PendingRewards(context.Context, chain.Address) (*big.Int, error) { return b.answer(b.rewards) }
+func (b *bank) PendingRewards(context.Context, chain.Address) (*big.Int, error) {
+	return b.answer(b.rewards)
+}
 func (b *bank) Fees(context.Context) (chain.Fees, error) {
 	_, err := b.answer(0)
 	return b.fees, err
