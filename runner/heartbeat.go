@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
-	"math/big"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -20,17 +19,9 @@ const (
 	beatDegraded = 1
 )
 
-// view is the data of a call of a view of numbers.
-func view(selector uint32, args ...uint64) []byte {
-	data := binary.BigEndian.AppendUint32(nil, selector)
-	for _, n := range args {
-		data = appendWord(data, n)
-	}
-	return data
-}
-
-func appendWord(dst []byte, n uint64) []byte {
-	return binary.BigEndian.AppendUint64(append(dst, make([]byte, 24)...), n)
+// beats is what a heart needs of *chain.Chain.
+type beats interface {
+	HeartbeatConfig(ctx context.Context, registry chain.Address, service uint64) (chain.HeartbeatConfig, error)
 }
 
 // heart sends heartbeats.
@@ -40,7 +31,7 @@ type heart struct {
 	// blueprint is the service's.
 	blueprint uint64
 	operator  chain.Address
-	call      func(context.Context, chain.Call) ([]byte, error)
+	chain     beats
 	send      func(context.Context, txmgr.Request) (*chain.Receipt, error)
 	status    func() Status
 	metrics   func() map[string]uint64 // nil: the runner's
@@ -50,32 +41,16 @@ type heart struct {
 	beaten bool // once at least, and not reported offline since
 }
 
-// heartbeatConfig is what the registry says of a service's heartbeats.
-type heartbeatConfig struct {
-	interval time.Duration
-	metrics  bool
-}
-
 // defaultInterval is the registry's, for services that set none.
 const defaultInterval = 300 * time.Second
 
-// config asks the registry.
-func (h *heart) config(ctx context.Context) (heartbeatConfig, error) {
-	out, err := h.call(ctx, chain.Call{From: h.operator, To: h.registry, Data: view(0x0758236f, h.service)})
-	if err != nil {
-		return heartbeatConfig{}, err
+// interval returns how often to beat. A registry that asks for a heartbeat every second, or for one a
+// year, is not believed.
+func interval(c chain.HeartbeatConfig) time.Duration {
+	if c.Interval == 0 {
+		return defaultInterval
 	}
-	if len(out) < 3*32 {
-		return heartbeatConfig{}, fmt.Errorf("the status registry %s answers %d bytes to getHeartbeatConfig, want 96",
-			h.registry, len(out))
-	}
-	seconds := new(big.Int).SetBytes(out[:32])
-	c := heartbeatConfig{interval: defaultInterval, metrics: out[95] != 0}
-	if seconds.IsInt64() && seconds.Int64() > 0 {
-		// A registry that asks for a heartbeat every second, or one a year, is not believed.
-		c.interval = time.Duration(min(max(seconds.Int64(), 60), 86400)) * time.Second
-	}
-	return c, nil
+	return time.Duration(min(max(c.Interval, 60), 86400)) * time.Second
 }
 
 // run beats until ctx ends or the service is over. What goes wrong is told, and tried again at the
@@ -86,11 +61,11 @@ func (h *heart) run(ctx context.Context) {
 		jitter = func(most time.Duration) time.Duration { return rand.N(most) }
 	}
 	for {
-		cfg, err := h.config(ctx)
+		every := defaultInterval / 5 // if the registry cannot be asked
+		cfg, err := h.chain.HeartbeatConfig(ctx, h.registry, h.service)
 		if err == nil {
+			every = interval(cfg)
 			err = h.beat(ctx, cfg)
-		} else {
-			cfg.interval = defaultInterval / 5
 		}
 		if ctx.Err() != nil {
 			return
@@ -99,7 +74,7 @@ func (h *heart) run(ctx context.Context) {
 			h.emit(Event{Kind: EventHeartbeat, Err: fmt.Errorf("heartbeat: %w", err)})
 		}
 		// Earlier than asked for, so that a slow block is no missed heartbeat.
-		wait := time.NewTimer(cfg.interval - jitter(cfg.interval/10))
+		wait := time.NewTimer(every - jitter(every/10))
 		select {
 		case <-ctx.Done():
 			wait.Stop()
@@ -110,7 +85,7 @@ func (h *heart) run(ctx context.Context) {
 }
 
 // beat sends one heartbeat. One that cannot be mined within its interval is given up.
-func (h *heart) beat(ctx context.Context, cfg heartbeatConfig) error {
+func (h *heart) beat(ctx context.Context, cfg chain.HeartbeatConfig) error {
 	s := h.status()
 	if s.Over != "" || s.Paused {
 		return nil // the registry would refuse it, or nobody can work
@@ -119,10 +94,10 @@ func (h *heart) beat(ctx context.Context, cfg heartbeatConfig) error {
 	if !s.Healthy {
 		status = beatDegraded
 	}
-	if cfg.metrics {
+	if cfg.CustomMetrics {
 		metrics = encodeMetrics(h.values(s))
 	}
-	until := time.Now().Add(cfg.interval)
+	until := time.Now().Add(interval(cfg))
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	r, err := h.send(ctx, txmgr.Request{
@@ -167,6 +142,10 @@ func (h *heart) offline(ctx context.Context) error {
 		return fmt.Errorf("reporting the operator offline: %w", err)
 	}
 	return nil
+}
+
+func appendWord(dst []byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, make([]byte, 24)...), n)
 }
 
 // encodeMetrics encodes (string,uint256)[], by name.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"math/big"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,36 +16,23 @@ import (
 	"github.com/tangle-network/blueprint-serverless/runner/internal/txmgr"
 )
 
-// registryWords is what getHeartbeatConfig answers.
-func registryWords(interval uint64, missed, custom uint64) []byte {
-	return appendWord(appendWord(appendWord(nil, interval), missed), custom)
-}
-
 // beating is a heart on a clock of its own, and what it did.
 type beating struct {
 	heart
 	sent   []string // when, status code and metrics
 	events []Event
-	config []byte
+	config chain.HeartbeatConfig
+	down   bool  // no node answers
 	fails  error // of the next sends
 	state  Status
 }
 
 func newBeating(t *testing.T) *beating {
-	b := &beating{config: registryWords(120, 3, 0), state: well()}
+	b := &beating{config: chain.HeartbeatConfig{Interval: 120}, state: well()}
 	judge(&b.state)
 	start := time.Now()
 	b.heart = heart{
-		registry: chain.Address{1}, service: 7, blueprint: 3, operator: chain.Address{2},
-		call: func(_ context.Context, c chain.Call) ([]byte, error) {
-			if c.To != b.registry || string(c.Data) != string(view(0x0758236f, 7)) {
-				t.Errorf("asked %x of %s", c.Data, c.To)
-			}
-			if b.config == nil {
-				return nil, errors.New("no node")
-			}
-			return b.config, nil
-		},
+		chain: b, registry: chain.Address{1}, service: 7, blueprint: 3, operator: chain.Address{2},
 		send: func(ctx context.Context, r txmgr.Request) (*chain.Receipt, error) {
 			if r.To != b.registry {
 				t.Errorf("sent to %s", r.To)
@@ -84,6 +71,17 @@ func newBeating(t *testing.T) *beating {
 	return b
 }
 
+// HeartbeatConfig is the registry's.
+func (b *beating) HeartbeatConfig(_ context.Context, registry chain.Address, service uint64) (chain.HeartbeatConfig, error) {
+	if registry != b.registry || service != 7 {
+		return chain.HeartbeatConfig{}, fmt.Errorf("asked %s of service %d", registry, service)
+	}
+	if b.down {
+		return chain.HeartbeatConfig{}, errors.New("no node")
+	}
+	return b.config, nil
+}
+
 // beatFor lets the heart beat for a while.
 func (b *beating) beatFor(d time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
@@ -111,25 +109,11 @@ func TestHeartbeatsComeBeforeTheIntervalIsOver(t *testing.T) {
 }
 
 func TestTheIntervalIsTheRegistrysWithinReason(t *testing.T) {
-	for _, tt := range []struct {
-		config  []byte
-		want    time.Duration
-		metrics bool
-		fails   bool
-	}{
-		{config: registryWords(120, 3, 0), want: 2 * time.Minute},
-		{config: registryWords(0, 0, 0), want: 5 * time.Minute},
-		{config: registryWords(1, 3, 1), want: time.Minute, metrics: true},
-		{config: registryWords(1<<63, 3, 0), want: 5 * time.Minute},
-		{config: registryWords(1<<40, 3, 0), want: 24 * time.Hour},
-		{config: make([]byte, 95), fails: true},
-		{config: []byte{}, fails: true},
+	for seconds, want := range map[uint64]time.Duration{
+		0: 5 * time.Minute, 1: time.Minute, 60: time.Minute, 120: 2 * time.Minute, 1 << 40: 24 * time.Hour, 1<<64 - 1: 24 * time.Hour,
 	} {
-		b := newBeating(t)
-		b.heart.call = func(context.Context, chain.Call) ([]byte, error) { return tt.config, nil }
-		got, err := b.heart.config(t.Context())
-		if (err != nil) != tt.fails || !tt.fails && (got.interval != tt.want || got.metrics != tt.metrics) {
-			t.Errorf("%x: got %+v, %v", tt.config, got, err)
+		if got := interval(chain.HeartbeatConfig{Interval: seconds}); got != want {
+			t.Errorf("%d s: got %v, want %v", seconds, got, want)
 		}
 	}
 }
@@ -137,7 +121,7 @@ func TestTheIntervalIsTheRegistrysWithinReason(t *testing.T) {
 func TestAHeartbeatTellsHowTheOperatorIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBeating(t)
-		b.config = registryWords(60, 3, 1)
+		b.config = chain.HeartbeatConfig{Interval: 60, CustomMetrics: true}
 		b.state.Healthy = false
 		b.beatFor(time.Second)
 		b.state.Paused = true
@@ -161,12 +145,10 @@ func TestTroubleDoesNotEndTheHeartbeats(t *testing.T) {
 		if err := b.offline(t.Context()); err != nil || len(b.sent) != 1 {
 			t.Errorf("one that never beat goes offline: %v, %v", err, b.sent)
 		}
-		b.fails, b.config = nil, nil
-		go func() {
-			time.Sleep(90 * time.Second)
-			b.config = registryWords(600, 3, 0)
-		}()
-		b.beatFor(3 * time.Minute)
+		b.fails, b.down = nil, true
+		b.beatFor(90 * time.Second)
+		b.down = false
+		b.beatFor(time.Second)
 		if len(b.sent) != 2 {
 			t.Errorf("sent %v", b.sent)
 		}
@@ -193,7 +175,7 @@ func TestAnOldHeartbeatIsNotSentAgain(t *testing.T) {
 			return nil, ctx.Err()
 		}
 		start := time.Now()
-		if err := b.beat(t.Context(), heartbeatConfig{interval: time.Minute}); !errors.Is(err, context.DeadlineExceeded) {
+		if err := b.beat(t.Context(), chain.HeartbeatConfig{Interval: 60}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
 		if took := time.Since(start); took != time.Minute {
@@ -221,11 +203,5 @@ func TestMetricsAreEncodedAsTheRegistryReadsThem(t *testing.T) {
 	}
 	if got, want := encodeMetrics(nil), word(32)+word(0); string(got) != want {
 		t.Errorf("no metrics: %x", got)
-	}
-}
-
-func TestAmountsAreNotRounded(t *testing.T) {
-	if got := new(big.Int).SetBytes(view(0, 1<<64-1)[4:]); got.Uint64() != 1<<64-1 {
-		t.Errorf("got %s", got)
 	}
 }

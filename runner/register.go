@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,16 +152,16 @@ func (s settings) register(ctx context.Context, o *options, inputs []byte) error
 	return nil
 }
 
-// caller is what registrationKey needs of *chain.Chain.
-type caller interface {
+// registrar is what registrationKey needs of *chain.Chain.
+type registrar interface {
 	ID() uint64
 	Contract() chain.Address
-	Call(ctx context.Context, call chain.Call) ([]byte, error)
+	RequiresKeyProof(ctx context.Context) (bool, error)
 }
 
 // registrationKey returns the operator's public key as the contract wants it: 65 bytes, followed by
 // a proof that the operator has the private key if the contract asks for one.
-func registrationKey(ctx context.Context, c caller, blueprint uint64, s Signer) ([]byte, error) {
+func registrationKey(ctx context.Context, c registrar, blueprint uint64, s Signer) ([]byte, error) {
 	// A Signer may keep its key elsewhere, and has no method for the public key: a signature tells it.
 	challenge := [32]byte(tangle.Keccak256([]byte("the public key of this signature")))
 	sig, err := s.Sign(ctx, challenge)
@@ -177,13 +176,9 @@ func registrationKey(ctx context.Context, c caller, blueprint uint64, s Signer) 
 	if signer := tx.AddressOf(key); signer != operator {
 		return nil, fmt.Errorf("the signer signs for %s and says that it is %s", signer, operator)
 	}
-	out, err := c.Call(ctx, chain.Call{From: operator, To: c.Contract(), Data: view(0xc286ab66)}) // requireOperatorKeyProof()
-	var revert *chain.Revert
-	if err != nil && !errors.As(err, &revert) { // contracts of before the proof revert
-		return nil, err
-	}
-	if new(big.Int).SetBytes(out).Sign() == 0 {
-		return key[:], nil
+	prove, err := c.RequiresKeyProof(ctx)
+	if err != nil || !prove {
+		return key[:], err
 	}
 	if sig, err = s.Sign(ctx, keyProofDigest(c.ID(), c.Contract(), blueprint, operator, key)); err != nil {
 		return nil, fmt.Errorf("signing: %w", err)
