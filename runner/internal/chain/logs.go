@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -210,7 +211,7 @@ func (w *window) shrink(from, end uint64, err error) (width uint64, ok bool) {
 	}
 	span := end - from + 1
 	switch {
-	case tooWide(err):
+	case tooWide(err), failure.Status == http.StatusRequestEntityTooLarge:
 		width = (span + 1) / 2
 		if to, ok := suggested(err, from, end); ok {
 			width = to - from + 1

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
 	"github.com/tangle-network/blueprint-serverless/internal/rpc"
@@ -41,8 +42,9 @@ func parseAmount(value []byte) (*big.Int, error) {
 	return n, nil
 }
 
-// members calls f for the members of an object. It fails if a member of the list is missing or
-// twice there, or if f fails. null is rpc.ErrAbsent.
+// members calls f for those members of an object that are wanted; a name that begins with ? may be
+// missing. It fails if another one is missing, if one is there twice, or if f fails. null is
+// rpc.ErrAbsent. Decoding overwrites the text, so nothing can be read twice.
 func members(value []byte, wanted []string, f func(name string, value []byte) error) error {
 	if string(value) == "null" {
 		return rpc.ErrAbsent
@@ -53,7 +55,7 @@ func members(value []byte, wanted []string, f func(name string, value []byte) er
 	var seen uint32
 	err := jsonwalk.Members(value, func(name string, value []byte) error {
 		for i, want := range wanted {
-			if name != want {
+			if name != strings.TrimPrefix(want, "?") {
 				continue
 			}
 			if seen&(1<<i) != 0 {
@@ -67,7 +69,7 @@ func members(value []byte, wanted []string, f func(name string, value []byte) er
 		return nil
 	})
 	for i, want := range wanted {
-		if err == nil && seen&(1<<i) == 0 {
+		if err == nil && seen&(1<<i) == 0 && want[0] != '?' {
 			err = errors.New(want + " is missing")
 		}
 	}
@@ -77,7 +79,8 @@ func members(value []byte, wanted []string, f func(name string, value []byte) er
 // parseBlock decodes a block. null is rpc.ErrAbsent.
 func parseBlock(value []byte) (Block, error) {
 	var b Block
-	err := members(value, []string{"number", "hash", "parentHash", "timestamp"}, func(name string, value []byte) (err error) {
+	wanted := []string{"number", "hash", "parentHash", "timestamp", "?baseFeePerGas"}
+	err := members(value, wanted, func(name string, value []byte) (err error) {
 		switch name {
 		case "number":
 			b.Number, err = parseNumber(value)
@@ -87,19 +90,13 @@ func parseBlock(value []byte) (Block, error) {
 			err = fill(b.Parent[:], value)
 		case "timestamp":
 			b.Time, err = parseNumber(value)
+		case "baseFeePerGas":
+			if string(value) != "null" {
+				b.BaseFee, err = parseAmount(value)
+			}
 		}
 		return err
 	})
-	if err == nil {
-		err = jsonwalk.Members(value, func(name string, value []byte) (err error) {
-			if name == "baseFeePerGas" && string(value) != "null" {
-				if b.BaseFee, err = parseAmount(value); err != nil {
-					err = fmt.Errorf("%s: %w", name, err)
-				}
-			}
-			return err
-		})
-	}
 	if err != nil {
 		return Block{}, fmt.Errorf("block: %w", err)
 	}
@@ -126,7 +123,8 @@ func parseLogs(value []byte) ([]Log, error) {
 }
 
 func parseLog(value []byte) (l Log, removed bool, err error) {
-	wanted := []string{"address", "topics", "data", "blockNumber", "blockHash", "transactionHash", "logIndex"}
+	wanted := []string{"address", "topics", "data", "blockNumber", "blockHash", "transactionHash", "logIndex",
+		"?removed"}
 	err = members(value, wanted, func(name string, value []byte) (err error) {
 		switch name {
 		case "address":
@@ -148,15 +146,11 @@ func parseLog(value []byte) (l Log, removed bool, err error) {
 				err = errors.New("more logs than a block can have")
 			}
 			l.Index = uint32(index)
+		case "removed":
+			removed = string(value) == "true"
 		}
 		return err
 	})
-	if err == nil {
-		_ = jsonwalk.Members(value, func(name string, value []byte) error {
-			removed = removed || name == "removed" && string(value) == "true"
-			return nil
-		})
-	}
 	return l, removed, err
 }
 
@@ -181,7 +175,7 @@ func parseTopics(value []byte) ([]Word, error) {
 // mined, which some nodes send.
 func parseReceipt(value []byte) (*Receipt, error) {
 	r := &Receipt{}
-	wanted := []string{"transactionHash", "blockNumber", "blockHash", "status", "gasUsed", "logs"}
+	wanted := []string{"transactionHash", "blockNumber", "blockHash", "status", "gasUsed", "logs", "?effectiveGasPrice"}
 	err := members(value, wanted, func(name string, value []byte) (err error) {
 		switch name {
 		case "transactionHash":
@@ -206,17 +200,11 @@ func parseReceipt(value []byte) (*Receipt, error) {
 			r.GasUsed, err = parseNumber(value)
 		case "logs":
 			r.Logs, err = parseLogs(value)
+		case "effectiveGasPrice":
+			r.GasPrice, err = parseAmount(value)
 		}
 		return err
 	})
-	if err == nil {
-		err = jsonwalk.Members(value, func(name string, value []byte) (err error) {
-			if name == "effectiveGasPrice" {
-				r.GasPrice, err = parseAmount(value)
-			}
-			return err
-		})
-	}
 	if err != nil {
 		return nil, fmt.Errorf("receipt: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net/http"
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/internal/rpc"
@@ -63,7 +64,7 @@ func sendError(failed []error) error {
 			lost = err
 		case failure.RPC != nil && refusal(failure.RPC) != nil:
 			named[refusal(failure.RPC)] = err
-		case failure.Status == 413:
+		case failure.Status == http.StatusRequestEntityTooLarge:
 			named[ErrTxTooLarge] = err
 		case failure.Unsent(), failure.Kind == rpc.ErrRPC && !uncertain(failure.RPC):
 			refused = err
