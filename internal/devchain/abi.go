@@ -114,7 +114,7 @@ func (a *arguments) address(i int) (out Address) {
 
 func (a *arguments) big(i int) *big.Int { w := a.word(i); return w.Big() }
 
-// tail returns what begins at the offset in word i: a part of data whose offsets are relative to it.
+// tail returns what begins at the offset in word i. Offsets in it are relative to its beginning.
 func (a *arguments) tail(i int) *arguments {
 	at := a.uint(i, 64)
 	if a.bad || at > uint64(len(a.data)) {

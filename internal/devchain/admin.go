@@ -34,11 +34,12 @@ func getService(f *frame, a *arguments) encoding {
 		uint(n).uint(oneOperator).uint(0).uint(1).uint(pricing).uint(s.status).uint(0)
 }
 
+const allExposed = 10_000 // basis points of an operator's stake
+
 func getServiceOperator(f *frame, a *arguments) encoding {
 	if s := f.service(a.uint(0, 64)); s != nil {
 		for _, m := range s.members {
 			if m.address == a.address(1) {
-				const allExposed = 10_000
 				return encoding{}.uint(allExposed).uint(m.joined).uint(m.left).bool(m.active)
 			}
 		}
@@ -192,6 +193,47 @@ func terminateService(f *frame, a *arguments) ([]byte, error) {
 	}
 	f.emit(f.c.contract, nil, topicTerminated, wordOf(id))
 	return nil, f.charge(100_000)
+}
+
+const (
+	devActivate = "devActivate(uint64)"
+	devJoin     = "devJoin(uint64)"
+)
+
+func activateService(f *frame, a *arguments) ([]byte, error) {
+	id := a.uint(0, 64)
+	s := f.service(id)
+	if a.bad || s == nil || s.status != statusPending {
+		return nil, errArguments
+	}
+	changed := *s
+	changed.status, changed.activated, changed.created = statusActive, f.time, f.time
+	f.set(key{kind: kindService, a: id}, &changed)
+	f.emit(f.c.contract, encoding{}.uint(0), topicActivated, wordOf(id), wordOf(id), wordOf(s.Blueprint))
+	for _, operator := range s.operators() {
+		f.emit(Registry, nil, topicRegistryJoined, wordOf(id), wordOfAddress(operator))
+	}
+	return nil, f.charge(500_000)
+}
+
+func joinService(f *frame, a *arguments) ([]byte, error) {
+	id := a.uint(0, 64)
+	s := f.service(id)
+	if a.bad || s == nil || s.isOperator(f.from) {
+		return nil, errArguments
+	}
+	changed := *s
+	changed.members = nil
+	for _, m := range s.members {
+		if m.address != f.from {
+			changed.members = append(changed.members, m)
+		}
+	}
+	changed.members = append(changed.members, member{address: f.from, weight: 1, joined: f.time, active: true})
+	f.set(key{kind: kindService, a: id}, &changed)
+	f.emit(Registry, nil, topicRegistryJoined, wordOf(id), wordOfAddress(f.from))
+	f.emit(f.c.contract, encoding{}.uint(allExposed), topicJoined, wordOf(id), wordOfAddress(f.from))
+	return nil, f.charge(150_000)
 }
 
 func leaveService(f *frame, a *arguments) ([]byte, error) {

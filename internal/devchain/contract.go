@@ -11,7 +11,7 @@ import (
 // Blueprint says how a blueprint is set up.
 type Blueprint struct {
 	// Definition is what getBlueprintDefinition returns; its jobs' schemas are enforced. Its Layout
-	// defaults to LayoutB and its Manager to an address made up if a job's rules need one.
+	// defaults to LayoutB, and its Manager to an address made up if a job has rules.
 	Definition tangle.Definition
 	// Rules of the manager, by job.
 	Rules map[uint8]Rules
@@ -27,8 +27,8 @@ type Rules struct {
 	Aggregate bool   // the results must be aggregated
 	Threshold uint16 // of an aggregate: basis points of the operators; 0: 6700
 	HookFails bool   // the manager reverts when it is told of a result
-	// HookGas is what the manager spends when it is told of a result. Estimates contain it for plain
-	// results; for aggregates they do not, and with too little gas the hook fails and the result stands.
+	// HookGas is what the manager spends when it is told of a result. Estimates of plain results
+	// contain it, those of aggregates do not: with too little gas the hook fails, the result stands.
 	HookGas uint64
 }
 
@@ -251,9 +251,12 @@ var tangleMethods = methods(map[string]method{
 	"submitResults(uint64,uint64[],bytes[])": {run: submitResults},
 	"submitAggregatedResult(uint64,uint64,bytes,uint256,uint256[2],uint256[4])": {run: submitAggregatedResult},
 	"registerOperator(uint64,bytes,string)":                                     {run: registerOperator},
-	"registerOperator(uint64,bytes,string,bytes)":                               {run: registerOperator},
-	"pause()":                            {run: pause},
-	"unpause()":                          {run: unpause},
+	"registerOperator(uint64,bytes,string,bytes)":                               {run: registerOperatorWithInputs},
+	"pause()":   {run: pause},
+	"unpause()": {run: unpause},
+	// What begins with dev is not of the genuine contract, where it takes several transactions.
+	devActivate:                          {run: activateService},
+	devJoin:                              {run: joinService},
 	"terminateService(uint64)":           {run: terminateService},
 	"leaveService(uint64)":               {run: leaveService},
 	"claimRewards()":                     {run: claimRewards},

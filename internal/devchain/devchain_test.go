@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 )
 
 // open returns a chain that ends with the test.
@@ -60,8 +62,8 @@ func (r response) text() string {
 
 func signed(account int, nonce uint64, change func(*transaction)) string {
 	to := Contract
-	tx := &transaction{chain: 31337, nonce: nonce, gas: 1_000_000, tip: big.NewInt(gwei), cap: big.NewInt(10 * gwei), to: &to,
-		value: new(big.Int)}
+	tx := &transaction{chain: 31337, nonce: nonce, gas: 1_000_000, tip: big.NewInt(gwei), cap: big.NewInt(10 * gwei),
+		to: &to, value: new(big.Int)}
 	if change != nil {
 		change(tx)
 	}
@@ -123,7 +125,8 @@ func TestServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body := `[{"jsonrpc":"2.0","id":1,"method":"eth_chainId"},{"jsonrpc":"2.0","id":"b","method":"eth_nosuch","params":[]}]`
+	body := `[{"jsonrpc":"2.0","id":1,"method":"eth_chainId"},` +
+		`{"jsonrpc":"2.0","id":"b","method":"eth_nosuch","params":[]}]`
 	answer := func() string {
 		t.Helper()
 		r, err := http.Post(url, "application/json", strings.NewReader(body))
@@ -172,3 +175,5 @@ func BenchmarkTenThousandCalls(b *testing.B) {
 		}
 	}
 }
+
+func withJobs(n int) tangle.Definition { return tangle.Definition{Jobs: make([]tangle.Job, n)} }

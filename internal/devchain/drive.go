@@ -57,13 +57,14 @@ func (c *Chain) AddService(s Service) (id uint64) {
 	return id
 }
 
-// Activate activates a pending service. No log tells of it.
-func (c *Chain) Activate(id uint64) {
-	c.change(func(f *frame) {
-		s := *f.service(id)
-		s.status, s.activated = statusActive, f.time
-		f.set(key{kind: kindService, a: id}, &s)
-	})
+// Activate activates a pending service.
+func (c *Chain) Activate(service uint64) error {
+	return c.as(0, encoding{}.selector(selector(devActivate)).uint(service))
+}
+
+// Join makes a development account an operator of a service, the last one in the order.
+func (c *Chain) Join(account int, service uint64) error {
+	return c.as(account, encoding{}.selector(selector(devJoin)).uint(service))
 }
 
 // Stake makes an account active in staking, or not.
@@ -107,7 +108,7 @@ func (f *frame) amountOf(s *service) *big.Int {
 	return new(big.Int)
 }
 
-// submit sends a call of a job and predicts its id: the calls before it are in blocks or in the pool.
+// submit sends a call of a job and predicts its id: the earlier calls are in blocks or in the pool.
 func (c *Chain) submit(service uint64, value *big.Int, data []byte) (uint64, error) {
 	id := read[uint64](c.latest(), key{kind: kindCalls, a: service})
 	for _, tx := range c.pool[Account(0)] {
@@ -134,7 +135,8 @@ func isSubmission(data []byte) bool {
 }
 
 // SubmitQuoted calls a job as account 0 by quotes of operators, each at a price in wei.
-func (c *Chain) SubmitQuoted(service uint64, job uint8, inputs []byte, price uint64, operators ...Address) (uint64, error) {
+func (c *Chain) SubmitQuoted(service uint64, job uint8, inputs []byte, price uint64, operators ...Address) (
+	uint64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	text := encoding{}.bytes(inputs)

@@ -144,7 +144,8 @@ func (f *frame) beat(service, blueprint, code uint64, metrics []byte) error {
 	}
 	b.last, b.missed, b.metrics = f.time, 0, tangle.Keccak256(metrics)
 	b.consecutive++
-	f.emit(Registry, encoding{}.uint(code).uint(f.time), topicBeat, wordOf(service), wordOf(blueprint), wordOfAddress(f.from))
+	f.emit(Registry, encoding{}.uint(code).uint(f.time), topicBeat, wordOf(service), wordOf(blueprint),
+		wordOfAddress(f.from))
 	status := uint64(statusHealthy)
 	if code > 0 {
 		status = statusDegraded

@@ -256,7 +256,8 @@ func (r *replay) ask(e exchange) json.RawMessage {
 func (r *replay) same(e exchange, want, got string) {
 	r.compared[e.Request.Method]++
 	if want != got {
-		r.Errorf("%s: exchange %d, %s %s:\nwant %s\ngot  %s", e.Step, e.Request.ID, e.Request.Method, r.function(e), want, got)
+		r.Errorf("%s: exchange %d, %s %s:\nwant %s\ngot  %s", e.Step, e.Request.ID,
+			e.Request.Method, r.function(e), want, got)
 	}
 }
 
@@ -295,7 +296,8 @@ func (r *replay) block(e exchange) {
 		delete(m, "totalDifficulty") // of before the merge
 		var number hexUint
 		must(r.T, json.Unmarshal(m["number"], &number))
-		return fmt.Sprintf("%d %s %s %s", uint64(number)-offset, m["timestamp"], m["baseFeePerGas"], slices.Sorted(maps.Keys(m)))
+		return fmt.Sprintf("%d %s %s %s", uint64(number)-offset, m["timestamp"], m["baseFeePerGas"],
+			slices.Sorted(maps.Keys(m)))
 	}
 	got := r.ask(e)
 	if r.offset == 0 {

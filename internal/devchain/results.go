@@ -239,7 +239,8 @@ func submitAggregatedResult(f *frame, a *arguments) ([]byte, error) {
 	changed := *o.call
 	changed.completed = true
 	f.set(key{kind: kindCall, a: service, b: id}, &changed)
-	f.emit(f.c.contract, encoding{}.big(bitmap).uint(2*wordSize).bytes(output), topicAggregated, wordOf(service), wordOf(id))
+	f.emit(f.c.contract, encoding{}.big(bitmap).uint(2*wordSize).bytes(output), topicAggregated, wordOf(service),
+		wordOf(id))
 	var signed []Address
 	for i, operator := range operators {
 		if bitmap.Bit(i) == 1 {
@@ -256,7 +257,8 @@ func submitAggregatedResult(f *frame, a *arguments) ([]byte, error) {
 }
 
 // verify verifies the signature of an aggregate, if the chain was given the means.
-func (f *frame) verify(o *openCall, operators []Address, bitmap *big.Int, output []byte, sig [2]Word, pub [4]Word) error {
+func (f *frame) verify(o *openCall, operators []Address, bitmap *big.Int, output []byte, sig [2]Word,
+	pub [4]Word) error {
 	if f.c.bls == nil {
 		return nil
 	}

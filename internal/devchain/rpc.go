@@ -46,7 +46,7 @@ var rpcMethods = map[string]func(l *look, params []json.RawMessage) (any, error)
 	"eth_syncing":               plain(func(*look) any { return false }),
 	"eth_blockNumber":           plain(func(l *look) any { return quantity(l.top) }),
 	"eth_maxPriorityFeePerGas":  plain(func(*look) any { return quantity(gwei) }),
-	"eth_gasPrice":              plain(func(l *look) any { return amount(new(big.Int).Add(l.latestBlock().baseFee, big.NewInt(gwei))) }),
+	"eth_gasPrice":              plain(func(l *look) any { return l.gasPrice() }),
 	"eth_getBalance":            getBalance,
 	"eth_getTransactionCount":   getTransactionCount,
 	"eth_getCode":               getCode,
@@ -59,6 +59,10 @@ var rpcMethods = map[string]func(l *look, params []json.RawMessage) (any, error)
 	"eth_estimateGas":           estimateGas,
 	"eth_sendRawTransaction":    sendRawTransaction,
 	"eth_feeHistory":            feeHistory,
+}
+
+func (l *look) gasPrice() string {
+	return amount(new(big.Int).Add(l.blocks[l.top].baseFee, big.NewInt(gwei)))
 }
 
 func plain(value func(l *look) any) func(*look, []json.RawMessage) (any, error) {
@@ -79,8 +83,6 @@ func quantity(v uint64) string { return "0x" + strconv.FormatUint(v, 16) }
 func amount(v *big.Int) string { return "0x" + v.Text(16) }
 
 func hexBytes(b []byte) string { return "0x" + hex.EncodeToString(b) }
-
-func (l *look) latestBlock() *block { return l.blocks[l.top] }
 
 // parse parses parameters; those beyond the needed ones may be missing.
 func parse(params []json.RawMessage, needed int, into ...any) error {
@@ -176,6 +178,7 @@ type blockRef struct {
 }
 
 func (b *blockRef) UnmarshalJSON(raw []byte) error {
+	*b = blockRef{}
 	if bytes.HasPrefix(raw, []byte("{")) {
 		var object struct {
 			BlockHash   *hexHash
@@ -239,11 +242,8 @@ func (l *look) numberOf(b *block) (uint64, bool) {
 	return b.number, true
 }
 
-// state returns the block whose state is asked for; without a name, the latest.
+// stateAt returns the block whose state is asked for.
 func (l *look) stateAt(b blockRef) (*block, error) {
-	if b == (blockRef{}) {
-		b.tag = "latest"
-	}
 	number, ok := l.resolve(b)
 	switch {
 	case !ok && l.node.geth:
@@ -469,7 +469,7 @@ type filter struct {
 	Topics             []alternatives
 }
 
-// addresses and alternatives are one value, or a list of values of which one must match; none is any.
+// addresses and alternatives are one value, or a list of which one must match; none is any.
 type (
 	addresses    []Address
 	alternatives []Word
@@ -816,7 +816,8 @@ func feeHistory(l *look, params []json.RawMessage) (any, error) {
 	if last < l.head().number {
 		next = l.blocks[last+1].baseFee
 	}
-	out := map[string]any{"oldestBlock": quantity(first), "baseFeePerGas": append(fees, amount(next)), "gasUsedRatio": ratios}
+	out := map[string]any{"oldestBlock": quantity(first), "baseFeePerGas": append(fees, amount(next)),
+		"gasUsedRatio": ratios}
 	if len(percentiles) > 0 {
 		out["reward"] = rewards
 	}

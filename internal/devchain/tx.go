@@ -154,7 +154,7 @@ func decodeTransaction(raw []byte) (*transaction, error) {
 	return tx, nil
 }
 
-// recoverSender returns the address that signed a hash. The upper half of s is refused, as on chain.
+// recoverSender returns the address that signed a hash. An s in the upper half is refused.
 func recoverSender(hash Word, odd bool, r, s *big.Int) (Address, error) {
 	half := new(big.Int).Rsh(secp256k1.Params().N, 1)
 	if r.Sign() == 0 || s.Sign() == 0 || s.Cmp(half) > 0 || r.Cmp(secp256k1.Params().N) >= 0 {
