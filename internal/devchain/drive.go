@@ -2,6 +2,7 @@ package devchain
 
 import (
 	"encoding/binary"
+	"maps"
 	"math/big"
 
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
@@ -25,6 +26,18 @@ func (c *Chain) AddBlueprint(b Blueprint) (id uint64) {
 		}
 	})
 	return id
+}
+
+// SetRules changes what a blueprint's manager says of a job.
+func (c *Chain) SetRules(id uint64, job uint8, rules Rules) {
+	c.change(func(f *frame) {
+		b := *f.blueprint(id)
+		if b.Rules = maps.Clone(b.Rules); b.Rules == nil {
+			b.Rules = map[uint8]Rules{}
+		}
+		b.Rules[job], b.Definition.Manager = rules, manager
+		f.set(key{kind: kindBlueprint, a: id}, &b)
+	})
 }
 
 // AddService adds a service with its operators and returns its id.
