@@ -53,7 +53,9 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func id(call uint64) ID { return ID{Call: call, Block: tangle.Word{byte(call), byte(call >> 8), 9}, Log: 3} }
+func id(call uint64) ID {
+	return ID{Call: call, Block: tangle.Word{byte(call), byte(call >> 8), 9}, Log: 3}
+}
 
 func TestARestartKnowsAll(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,308 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/runner/internal/chain"
+)
+
+// callsAtOnce is of how many calls the state or the logs are asked for together.
+const callsAtOnce = 256
+
+// begin finds where to read on: at the last cursor whose block the chain still has; else all that is
+// open is offered, and reading begins at the target.
+func (w *watcher) begin(ctx context.Context, head chain.Block, target uint64) error {
+	trail := w.journal.Cursors()
+	for i, c := range trail {
+		if c.Block > head.Number {
+			continue
+		}
+		b, err := w.block(ctx, head, c.Block)
+		if err != nil && !errors.Is(err, chain.ErrNoBlock) {
+			return err
+		}
+		if err != nil || b.Hash != c.Hash {
+			continue
+		}
+		if i > 0 {
+			w.tell(Event{Kind: EventReorg, Block: c.Block + 1, Reason: fmt.Sprintf("block %d is not the one that was read; "+
+				"the runner reads on after block %d", trail[0].Block, c.Block)})
+		}
+		w.start(b)
+		w.cursor = c
+		w.sink.reopened(b.Number + 1)
+		return nil
+	}
+	if len(trail) > 0 {
+		w.tell(Event{Kind: EventReorg, Reason: fmt.Sprintf("the chain has none of the blocks that were read, up to block %d; "+
+			"the runner looks for the calls that are open", trail[0].Block)})
+	}
+	b, err := w.block(ctx, head, target)
+	if err != nil {
+		return err
+	}
+	return w.recover(ctx, b)
+}
+
+// start makes a block the one after which reading begins.
+func (w *watcher) start(b chain.Block) {
+	w.points, w.lost = nil, nil
+	w.last = b.Number
+	w.counted = false
+	w.advance(pointOf(b))
+	w.begun = true
+}
+
+// recover offers all open calls of the block and those before. The contract neither counts the calls
+// nor keeps their inputs.
+func (w *watcher) recover(ctx context.Context, end chain.Block) error {
+	n, err := w.callsUntil(ctx, end.Time, 0)
+	if err != nil {
+		return err
+	}
+	// A call that was completed lately may be open again after a reorg. The sink finds out that it is
+	// completed now, and looks again then.
+	lately, err := w.chain.BlockAt(ctx, end.Number-min(end.Number, denseBlocks))
+	if err != nil {
+		return err
+	}
+	lowest := uint64(0)
+	var missed []span
+	for from := uint64(0); from < n; from += callsAtOnce {
+		calls, err := w.calls(ctx, from, min(from+callsAtOnce, n))
+		if err != nil {
+			return err
+		}
+		calls = slices.DeleteFunc(calls, func(c openCall) bool { return c.Completed && c.CreatedAt < lately.Time })
+		var left []openCall
+		if left, lowest, err = w.find(ctx, calls, lowest, end); err != nil {
+			return err
+		}
+		for _, c := range left {
+			missed = append(missed, span{c.number, c.number + 1, 0})
+		}
+	}
+	w.start(end)
+	w.next, w.counted = n, true
+	for _, s := range missed {
+		w.lose(s.from, s.to, end.Number)
+	}
+	return nil
+}
+
+// openCall is a call as the contract has it.
+type openCall struct {
+	chain.JobCall
+	number uint64
+}
+
+// calls returns the calls from..to that exist.
+func (w *watcher) calls(ctx context.Context, from, to uint64) ([]openCall, error) {
+	numbers := make([]uint64, 0, to-from)
+	for n := from; n < to; n++ {
+		numbers = append(numbers, n)
+	}
+	calls, err := w.chain.JobCalls(ctx, w.service, numbers)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]openCall, 0, len(calls))
+	for i, c := range calls {
+		if c.CreatedAt != 0 {
+			out = append(out, openCall{c, numbers[i]})
+		}
+	}
+	return out, nil
+}
+
+// made reports whether a call was made until a time.
+func (w *watcher) made(ctx context.Context, call, time uint64) (bool, error) {
+	c, err := w.chain.JobCall(ctx, w.service, call)
+	return err == nil && c.CreatedAt != 0 && c.CreatedAt <= time, err
+}
+
+// callsUntil returns how many calls were made until a time. A hint that is near saves requests.
+func (w *watcher) callsUntil(ctx context.Context, time, hint uint64) (uint64, error) {
+	low, high := hint, hint // all calls below low were made, and high was not
+	up, err := w.made(ctx, hint, time)
+	for step := uint64(1); up && err == nil; step *= 2 {
+		if step > 1<<40 {
+			return 0, fmt.Errorf("the nodes say that service %d has %d calls", w.service, low)
+		}
+		low, high = high+1, high+step
+		up, err = w.made(ctx, high, time)
+	}
+	for step := uint64(1); low == high && low > 0 && err == nil; step *= 2 {
+		low = high - min(high, step)
+		var ok bool
+		if ok, err = w.made(ctx, low, time); ok {
+			low++
+			break
+		}
+		high = low
+	}
+	for low < high && err == nil {
+		mid := low + (high-low)/2
+		var ok bool
+		if ok, err = w.made(ctx, mid, time); ok {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low, err
+}
+
+// find offers the calls, which are in order and in the blocks lowest..end, and returns those of
+// which it sees no log, and where to look for later calls.
+func (w *watcher) find(ctx context.Context, calls []openCall, lowest uint64, end chain.Block) ([]openCall, uint64, error) {
+	var left []openCall
+	for len(calls) > 0 {
+		last, err := w.block(ctx, end, min(lowest+w.width-1, end.Number))
+		if err == nil && last.Time < calls[0].CreatedAt && last.Number < end.Number {
+			if lowest, err = w.blockOf(ctx, calls[0].CreatedAt, last.Number+1, end); err == nil {
+				last, err = w.block(ctx, end, min(lowest+w.width-1, end.Number))
+			}
+		}
+		if err != nil {
+			return nil, lowest, err
+		}
+		n := 1
+		for n < min(len(calls), callsAtOnce) && calls[n].CreatedAt <= last.Time {
+			n++
+		}
+		missing, err := w.findIn(ctx, calls[:n], lowest, last)
+		if err != nil {
+			return nil, lowest, err
+		}
+		left = append(left, missing...)
+		if calls = calls[n:]; len(calls) > 0 && calls[0].CreatedAt > last.Time {
+			lowest = last.Number + 1
+		}
+	}
+	return left, lowest, nil
+}
+
+// findIn offers the calls whose logs are in the blocks from..last, and returns the others.
+func (w *watcher) findIn(ctx context.Context, calls []openCall, from uint64, last chain.Block) ([]openCall, error) {
+	topics := make([]chain.Word, len(calls))
+	for i, c := range calls {
+		topics[i] = topicOf(c.number)
+	}
+	logs, err := w.chain.Logs(ctx, w.query(topicsOfCalls, topics), from, last.Number, last.Hash)
+	if err != nil {
+		return nil, err
+	}
+	size := 0
+	for _, l := range logs {
+		c, err := w.parse(l)
+		if err != nil {
+			return nil, err
+		}
+		if i := slices.IndexFunc(calls, func(o openCall) bool { return o.number == c.id.Call }); i >= 0 {
+			c.time = calls[i].CreatedAt
+			calls = slices.Delete(calls, i, i+1)
+		}
+		size += len(c.inputs)
+		if err := w.offer(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	w.fit(size)
+	return calls, nil
+}
+
+// blockOf returns the number of the first block from lowest on that is not before a time: end, if
+// all are.
+func (w *watcher) blockOf(ctx context.Context, time, lowest uint64, end chain.Block) (uint64, error) {
+	low, high := lowest, end.Number
+	// Calls are near each other more often than not.
+	for step := w.width; low+step < high; step *= 2 {
+		b, err := w.block(ctx, end, low+step)
+		if err != nil {
+			return 0, err
+		}
+		if b.Time >= time {
+			high = b.Number
+			break
+		}
+		low = b.Number + 1
+	}
+	for low < high {
+		b, err := w.block(ctx, end, low+(high-low)/2)
+		if err != nil {
+			return 0, err
+		}
+		if b.Time >= time {
+			high = b.Number
+		} else {
+			low = b.Number + 1
+		}
+	}
+	return low, nil
+}
+
+// count learns the number of the next call, after a start or a reorg.
+func (w *watcher) count(ctx context.Context) (err error) {
+	if !w.counted {
+		w.next, err = w.callsUntil(ctx, w.read.time, w.next)
+		w.counted = err == nil
+	}
+	return err
+}
+
+// findLost looks for the calls whose logs a node left out. Now and then it asks the contract whether
+// there are any.
+func (w *watcher) findLost(ctx context.Context) error {
+	if time.Since(w.checked) < max(lostCheck, w.poll) {
+		return nil
+	}
+	w.checked = time.Now()
+	more, err := w.made(ctx, w.next, w.read.time)
+	if more {
+		var n uint64
+		n, err = w.callsUntil(ctx, w.read.time, w.next)
+		if err == nil {
+			w.lose(w.next, n, w.last)
+			w.next = n
+		}
+	}
+	if err != nil {
+		return err
+	}
+	lost := w.lost
+	w.lost = nil
+	for i, s := range lost {
+		left, err := w.findSpan(ctx, s)
+		w.lost = append(w.lost, left...)
+		if err != nil {
+			w.lost = append(w.lost, lost[i:]...)
+			return err
+		}
+	}
+	return nil
+}
+
+// findSpan returns what is still lost of a span.
+func (w *watcher) findSpan(ctx context.Context, s span) (left []span, _ error) {
+	end := chain.Block{Number: w.read.number, Hash: w.read.hash, Time: w.read.time}
+	lowest := uint64(0)
+	for from := s.from; from < s.to; from += callsAtOnce {
+		calls, err := w.calls(ctx, from, min(from+callsAtOnce, s.to))
+		if err != nil {
+			return nil, err
+		}
+		var missing []openCall
+		if missing, lowest, err = w.find(ctx, calls, lowest, end); err != nil {
+			return nil, err
+		}
+		for _, c := range missing {
+			left = append(left, span{c.number, c.number + 1, s.floor})
+		}
+	}
+	return left, nil
+}
