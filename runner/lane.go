@@ -38,6 +38,7 @@ func (g *gate) isShut(now time.Time) bool { return now.Before(g.until) }
 type lane struct {
 	job     uint32
 	queue   []*item
+	guests  int // that wait beside the queue
 	running int
 	limit   int // of running
 	window  int // of running: less than limit after a function refused
@@ -46,7 +47,7 @@ type lane struct {
 }
 
 func (l *lane) mayBegin(now time.Time) bool {
-	return len(l.queue) > 0 && l.running < l.window && !l.gate.isShut(now)
+	return len(l.queue) > 0 && l.running+l.guests < l.window && !l.gate.isShut(now)
 }
 
 func (l *lane) push(it *item) { l.queue = append(l.queue, it) }

@@ -2,29 +2,14 @@ package runner
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/runner/internal/chain"
 )
 
-// The contract's refusals of submitResult. It checks in this order.
-const (
-	enforcedPause          = 0xd93c0665
-	serviceNotFound        = 0xc8a28bb6
-	jobCallNotFound        = 0x96c6ebfc
-	serviceNotActive       = 0x4c5fe2d8
-	serviceExpired         = 0x7c3e621b
-	aggregationRequired    = 0x77164cdc
-	operatorNotInService   = 0x783482e9
-	operatorNotActive      = 0xe356d5aa
-	jobAlreadyCompleted    = 0x0a55512f
-	resultAlreadySubmitted = 0xb7e7fcee
-	notQuotedOperator      = 0xa32a5d1c
-	schemaValidationFailed = 0x9038fe73
-)
+// pausedReason is why calls are held while the contract is paused.
+const pausedReason = "the contract is paused"
 
 // action is what a refusal asks for.
 type action uint8
@@ -46,26 +31,25 @@ type verdict struct {
 }
 
 var verdicts = map[uint32]verdict{
-	enforcedPause:          {action: awaitAll, reason: "the contract is paused"},
-	operatorNotActive:      {action: awaitAll, reason: "the operator is not active: it has too little stake, or leaves"},
-	serviceNotFound:        {action: await, reason: "the contract does not know the service"},
-	jobCallNotFound:        {action: await, reason: "the contract does not know the call"},
-	serviceNotActive:       {action: end, outcome: ServiceOver, reason: "the service is not active any more"},
-	serviceExpired:         {action: end, outcome: ServiceOver, reason: "the service's time is over"},
-	operatorNotInService:   {action: end, outcome: ServiceOver, reason: "the operator is not in the service any more"},
-	aggregationRequired:    {action: aggregate},
-	jobAlreadyCompleted:    {action: completed},
-	resultAlreadySubmitted: {action: end, outcome: Done},
-	notQuotedOperator:      {action: end, outcome: NotForUs, reason: "other operators were quoted"},
-	schemaValidationFailed: {action: misshapen},
+	chain.RevertPaused:               {action: awaitAll, reason: pausedReason},
+	chain.RevertOperatorNotActive:    {action: awaitAll, reason: "the operator is not active: it has too little stake, or leaves"},
+	chain.RevertServiceNotFound:      {action: await, reason: "the contract does not know the service"},
+	chain.RevertJobCallNotFound:      {action: await, reason: "the contract does not know the call"},
+	chain.RevertServiceNotActive:     {action: end, outcome: ServiceOver, reason: "the service is not active any more"},
+	chain.RevertServiceExpired:       {action: end, outcome: ServiceOver, reason: "the service's time is over"},
+	chain.RevertOperatorNotInService: {action: end, outcome: ServiceOver, reason: "the operator is not in the service any more"},
+	chain.RevertAggregationRequired:  {action: aggregate},
+	chain.RevertJobAlreadyCompleted:  {action: completed},
+	chain.RevertAlreadySubmitted:     {action: end, outcome: Done},
+	chain.RevertNotQuotedOperator:    {action: end, outcome: NotForUs, reason: "other operators were quoted"},
+	chain.RevertSchemaValidation:     {action: misshapen},
 }
 
 func verdictOf(r *chain.Revert) verdict {
 	if v, ok := verdicts[r.Selector]; ok {
 		return v
 	}
-	return verdict{action: await, reason: fmt.Sprintf("the contract refuses for a reason that this runner does not know "+
-		"(0x%08x)", r.Selector)}
+	return verdict{action: await, reason: "the contract refuses: " + r.Error()}
 }
 
 // pass acts on the answer to a dry run, and reports whether the call may go on: be run, if it is not
@@ -106,10 +90,14 @@ func (s *scheduler) pass(it *item, err error) bool {
 		s.fell(it, NeedsAggregate, errors.New("the job's results need the signatures of several operators, and this "+
 			"runner has no aggregator"))
 	case v.action == awaitAll:
+		s.look()
 		s.putBack(it, func(now time.Time) string { return g.shut(now, 0, v.reason) })
 	case v.action == await:
 		s.postpone(it, v.reason, nil)
 	default:
+		if v.outcome == ServiceOver {
+			s.look()
+		}
 		s.over(it, g, v)
 	}
 	return false
@@ -138,13 +126,9 @@ func (s *scheduler) over(it *item, g *gate, v verdict) {
 
 // mine reports whether this operator's result is on chain.
 func (s *scheduler) mine(ctx context.Context, it *item, head uint64) (bool, error) {
-	number := func(n uint64) (w chain.Word) {
-		binary.BigEndian.PutUint64(w[len(w)-8:], n)
-		return w
-	}
-	var me chain.Word
-	copy(me[len(me)-len(s.operator):], s.operator[:])
+	var operator chain.Word
+	copy(operator[len(operator)-len(s.operator):], s.operator[:])
 	logs, err := s.chain.Logs(ctx, chain.LogQuery{Topics: [][]chain.Word{{chain.TopicJobResultSubmitted},
-		{number(s.service)}, {number(it.id.Call)}, {me}}}, it.number, head, chain.Word{})
+		{chain.WordOf(s.service)}, {chain.WordOf(it.id.Call)}, {operator}}}, it.number, head, chain.Word{})
 	return len(logs) > 0, err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/job"
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 	"github.com/tangle-network/blueprint-serverless/runner/internal/chain"
 	"github.com/tangle-network/blueprint-serverless/runner/internal/journal"
@@ -30,20 +31,13 @@ const (
 // run takes one call from the queue to its answer.
 func (s *scheduler) run(it *item, l *lane) {
 	stuck := s.attempt(it, l)
-	free := func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		l.running--
-		s.running--
-		s.dispatch()
-	}
 	if stuck == nil {
-		free()
+		s.leave(l)
 		return
 	}
 	go func() { // not waited for: the handler may never return
 		<-stuck
-		free()
+		s.leave(l)
 	}()
 }
 
@@ -223,4 +217,48 @@ func (s *scheduler) trouble(it *item, g *gate, err error) {
 	}
 	const reason = "the chain cannot be asked"
 	s.putBack(it, func(now time.Time) string { return g.shut(now, 0, reason) })
+}
+
+// bound makes a handler keep the bounds of its job, for callers other than the chain.
+func (s *scheduler) bound(id uint32, h job.Handler) job.Handler {
+	l := s.lanes[id]
+	return func(ctx context.Context, args []byte) ([]byte, error) {
+		if err := s.enter(ctx, l); err != nil {
+			return nil, err
+		}
+		defer s.leave(l)
+		return h(ctx, args)
+	}
+}
+
+// enter waits for a slot of the job. Calls of the chain let those go first that wait here.
+func (s *scheduler) enter(ctx context.Context, l *lane) error {
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})
+	defer stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.guests++
+	defer func() { l.guests-- }()
+	for l.running >= l.limit {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.changed.Wait()
+	}
+	l.running++
+	s.running++
+	return nil
+}
+
+func (s *scheduler) leave(l *lane) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.running--
+	s.running--
+	s.changed.Broadcast()
+	s.dispatch()
 }

@@ -28,6 +28,7 @@ type contract interface {
 	Call(ctx context.Context, call chain.Call) ([]byte, error)
 	JobCall(ctx context.Context, service, call uint64) (chain.JobCall, error)
 	EstimateGas(ctx context.Context, call chain.Call) (uint64, error)
+	JobRules(ctx context.Context, service uint64, jobs []uint8) ([]chain.JobRules, error)
 	ServiceOperators(ctx context.Context, service uint64) ([]chain.Address, error)
 	HookGasLimit(ctx context.Context) (uint64, error)
 }
@@ -94,7 +95,7 @@ type scheduler struct {
 	anchor    anchor
 	sender    sender
 	check     func(job uint32, output []byte) error
-	threshold func(ctx context.Context, job uint32) (bps uint16, byStake bool, err error)
+	look      func() // at the state of the service, which a refusal has told
 	tell      func(Event)
 	logger    *slog.Logger
 	maxInputs int
@@ -182,7 +183,8 @@ func (s *scheduler) mayRepeat(id uint32) bool {
 	return repeat == Repeatable || repeat == RepeatHandlers && s.options.functions[id] == nil
 }
 
-// start lets calls be run and submitted.
+// start lets calls be run and submitted. What an earlier process sent is resumed at once, whatever
+// the bounds.
 func (s *scheduler) start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,7 +194,26 @@ func (s *scheduler) start() {
 		defer s.mu.Unlock()
 		s.dispatch()
 	})
+	for {
+		i := slices.IndexFunc(s.out.queue, func(it *item) bool { return !it.tx.IsZero() })
+		if i < 0 {
+			break
+		}
+		s.beginSubmit(s.withSame(s.out.queue[i].tx))
+	}
 	s.dispatch()
+}
+
+// resumed returns the transactions that start resumes.
+func (s *scheduler) resumed() (txs []chain.Word) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, it := range s.out.queue {
+		if !it.tx.IsZero() {
+			txs = append(txs, it.tx)
+		}
+	}
+	return txs
 }
 
 // stop begins nothing any more, gives running jobs the grace, then ends their contexts, and returns
@@ -405,6 +426,12 @@ func (s *scheduler) release(reason string) {
 	s.dispatch()
 }
 
+func (s *scheduler) held(reason string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holds[reason]
+}
+
 func (s *scheduler) laneOf(it *item) *lane {
 	if it.answered {
 		return &s.out
@@ -433,15 +460,18 @@ func (s *scheduler) dispatch() {
 		s.wg.Go(func() { s.run(it, l) })
 	}
 	for s.sending < maxSending && s.out.mayBegin(now) {
-		group := s.group()
-		for _, it := range group {
-			it.ctx, it.cancel = context.WithCancelCause(s.sends)
-		}
-		s.out.running++
-		s.sending += len(group)
-		s.wg.Go(func() { s.submit(group) })
+		s.beginSubmit(s.group())
 	}
 	s.arm(now)
+}
+
+func (s *scheduler) beginSubmit(group []*item) {
+	for _, it := range group {
+		it.ctx, it.cancel = context.WithCancelCause(s.sends)
+	}
+	s.out.running++
+	s.sending += len(group)
+	s.wg.Go(func() { s.submit(group) })
 }
 
 // next returns the lane whose turn it is, or nil. A slot is kept for each job of which no call runs,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/job"
+	"github.com/tangle-network/blueprint-serverless/runner/internal/chain"
 	"github.com/tangle-network/blueprint-serverless/runner/internal/journal"
 )
 
@@ -495,7 +496,7 @@ func TestAPauseKeepsJobsFromRunning(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world) {
 		s := w.scheduler(WithHandlers(job.Handlers{0: w.counting(echo)}))
-		w.all = enforcedPause // before anybody has told
+		w.all = chain.RevertPaused // before anybody has told
 		w.offer(s, w.call(0, 0, ""), w.call(1, 0, ""))
 		synctest.Wait()
 		s.hold("the contract is paused")

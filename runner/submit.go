@@ -21,20 +21,25 @@ const (
 	singles = 32
 )
 
-// group takes the answers for one transaction: one, unless more wait than there is room for, or an
-// earlier process sent several together. The lock is held.
+// withSame takes the answers that an earlier process sent with one transaction.
+func (s *scheduler) withSame(tx chain.Word) (group []*item) {
+	for _, it := range slices.Clone(s.out.queue) {
+		if it.tx == tx {
+			s.out.remove(it)
+			group = append(group, it)
+		}
+	}
+	return group
+}
+
+// group takes the answers for one transaction: one, unless more wait than there is room for. The
+// lock is held.
 func (s *scheduler) group() []*item {
+	if tx := s.out.queue[0].tx; !tx.IsZero() { // of a result that a reorg took back
+		return s.withSame(tx)
+	}
 	first := s.out.pop()
 	group := []*item{first}
-	if !first.tx.IsZero() {
-		for _, it := range slices.Clone(s.out.queue) {
-			if it.tx == first.tx {
-				s.out.remove(it)
-				group = append(group, it)
-			}
-		}
-		return group
-	}
 	room := s.out.window - s.out.running
 	n := min((len(s.out.queue)+room)/room, maxBatch)
 	if s.single > 0 {
@@ -248,10 +253,9 @@ func (s *scheduler) separate(it *item) {
 func (s *scheduler) aggregate(it *item, output []byte) {
 	ctx := it.ctx
 	operators, err := s.chain.ServiceOperators(ctx, s.service)
-	var bps uint16
-	var byStake bool
+	var rules []chain.JobRules
 	if err == nil {
-		bps, byStake, err = s.threshold(ctx, it.job)
+		rules, err = s.chain.JobRules(ctx, s.service, []uint8{uint8(it.job)})
 	}
 	var hook uint64
 	if err == nil {
@@ -263,7 +267,14 @@ func (s *scheduler) aggregate(it *item, output []byte) {
 	}
 	call := AggregateCall{
 		ChainID: s.chain.ID(), Contract: s.chain.Contract(), Service: s.service, Call: it.id.Call, Job: it.job,
-		Operator: s.operator, ThresholdBPS: bps, ByStake: byStake, Output: output,
+		Operator: s.operator, ThresholdBPS: rules[0].Threshold, ByStake: rules[0].ByStake, Output: output,
+		Read: func(ctx context.Context, data []byte) ([]byte, error) {
+			return s.chain.Call(ctx, chain.Call{From: s.operator, To: s.chain.Contract(), Data: data})
+		},
+		Completed: func(ctx context.Context) (bool, error) {
+			c, err := s.chain.JobCall(ctx, s.service, it.id.Call)
+			return c.Completed, err
+		},
 	}
 	for _, o := range operators {
 		call.Operators = append(call.Operators, o)

@@ -53,7 +53,7 @@ func TestWhatRefusalsMean(t *testing.T) {
 				w.offer(s, w.call(0, 0, ""))
 				synctest.Wait()
 				first := w.outcomes()[0]
-				if tt.selector == schemaValidationFailed { // which every answer that is empty gets, too
+				if tt.selector == chain.RevertSchemaValidation { // which every answer that is empty gets, too
 					first = ""
 				}
 				if first != tt.before || w.runs[0] != tt.runsBefore {
@@ -222,7 +222,7 @@ func TestAnAnswerThatNeedsOthersGoesToTheAggregator(t *testing.T) {
 		run(t, func(t *testing.T, w *world) {
 			a := &aggregator{w: w, fails: 2, others: others}
 			s := w.scheduler(WithHandlers(job.Handlers{0: w.counting(echo)}), WithAggregator(a))
-			w.refusal[0], w.refusal[1] = aggregationRequired, aggregationRequired
+			w.refusal[0], w.refusal[1] = chain.RevertAggregationRequired, chain.RevertAggregationRequired
 			w.offer(s, w.call(0, 0, "a"))
 			w.others[1] = true // completed, which the contract does not say
 			w.offer(s, w.call(1, 0, "b"))

@@ -82,7 +82,7 @@ func (w *world) scheduler(opts ...Option) *scheduler {
 	s := newScheduler(newOptions(opts))
 	s.service, s.operator, s.chain, s.ledger, s.anchor, s.sender = service, me, w, w, w, w
 	s.check = func(uint32, []byte) error { return nil }
-	s.threshold = func(context.Context, uint32) (uint16, bool, error) { return 6700, false, nil }
+	s.look = func() {}
 	s.tell = func(e Event) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -168,9 +168,9 @@ func (w *world) refuses(call uint64) error {
 	case refused:
 		return revert(refusal)
 	case !known:
-		return revert(jobCallNotFound)
+		return revert(chain.RevertJobCallNotFound)
 	case answered, w.others[call]:
-		return revert(jobAlreadyCompleted)
+		return revert(chain.RevertJobAlreadyCompleted)
 	}
 	return nil
 }
@@ -260,6 +260,10 @@ func (w *world) EstimateGas(_ context.Context, call chain.Call) (uint64, error) 
 
 func (w *world) ServiceOperators(context.Context, uint64) ([]chain.Address, error) {
 	return []chain.Address{me}, nil
+}
+
+func (w *world) JobRules(_ context.Context, _ uint64, jobs []uint8) ([]chain.JobRules, error) {
+	return slices.Repeat([]chain.JobRules{{Aggregated: true, Threshold: 6700}}, len(jobs)), nil
 }
 
 func (w *world) HookGasLimit(context.Context) (uint64, error) { return 500_000, nil }
