@@ -120,7 +120,7 @@ func parse(content []byte, password string) (*Key, error) {
 	case isWeb3(content):
 		return parseWeb3(text, password)
 	case bytes.HasPrefix(text, []byte("[")):
-		return parsePair(text)
+		return parseAccount(text)
 	default:
 		return parseHex(text)
 	}
