@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
 // order is one deployment to be made: what the caller asks for, and what was decided.
@@ -27,6 +29,9 @@ type order struct {
 
 // newOrder returns an order that is not decided yet, with the events of a new operation.
 func newOrder(spec ServiceSpec, opts []DeployOption) *order {
+	if spec.ServiceID != nil && spec.Args == nil {
+		spec.Args = []string{"run"}
+	}
 	o := &order{spec: spec, opts: newDeployOptions(opts)}
 	o.events = newEmitter(o.opts.onEvent)
 	return o
@@ -40,7 +45,7 @@ func (o *order) here() *place {
 
 // validate refuses a spec that cannot be deployed, and options that contradict each other.
 func (o *order) validate() error {
-	if o.opts.metadata != nil && len(o.opts.fetch) > 0 {
+	if o.opts.metadata != nil && len(o.opts.fetch) > 0 && o.spec.ServiceID == nil {
 		return faas.Errorf(faas.ErrInvalidArgument, "deploy", "", "WithFetch has no effect on the metadata of WithMetadata: "+
 			"give one of them")
 	}
@@ -115,6 +120,18 @@ func (o *order) fetch(ctx context.Context) error {
 		o.meta, err = FetchMetadata(ctx, o.spec.BlueprintID, opts...)
 		return err
 	})
+}
+
+// runner returns what the runner gets. here and others are what the ledgers say. binary is nil if
+// it could not be read.
+func (o *order) runner(binary *faas.Binary, here ledger.Record, others []ledger.Record) (runnerSettings, error) {
+	last, latest := here.Chain, time.Time{}
+	for _, r := range others {
+		if here.Chain == nil && r.Chain != nil && r.Updated.After(latest) {
+			last, latest = r.Chain, r.Updated
+		}
+	}
+	return newRunnerSettings(o.spec, o.meta, o.opts.fetch, binary, last, o.opts.serviceOptions)
 }
 
 // verify does what WithVerifiedBinary asks for.

@@ -72,7 +72,11 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 		if err != nil {
 			return nil, err
 		}
-		plan.Binary = planBinary(bin)
+		settings, err := o.runner(bin, rec, elsewhere)
+		if err != nil {
+			return nil, err
+		}
+		plan.Binary, plan.Runner, plan.Warnings = planBinary(bin), settings.planned, append(o.warnings, settings.warnings...)
 		plan.remove(rec.Sorted(), nil)
 		plan.removeElsewhere(elsewhere)
 		return plan, nil
@@ -142,11 +146,23 @@ func (o *order) runTraditional(ctx context.Context, plan *Plan) (*Service, error
 			return nil, err
 		}
 	}
+	var binary *faas.Binary
+	if o.spec.ServiceID != nil {
+		binary, _ = o.inspect() // whoever runs the file says what is wrong with it
+	}
+	settings, err := o.runner(binary, rec, elsewhere)
+	if err == nil && plan != nil {
+		err = plan.Runner.check(settings.planned)
+	}
+	if err != nil {
+		return nil, err
+	}
 	svc := newService(o.spec, o.strategy, o.opts.serviceOptions)
+	svc.runnerSettings = settings
 	svc.metadata, svc.analysis, svc.fallback, svc.anyLocal = o.meta, o.analysis, o.why, o.meta == nil
 	svc.location = at.config
 	svc.exec = o.opts.executor
-	svc.warn(o.warnings...)
+	svc.warn(append(o.warnings, settings.warnings...)...)
 	if err := o.startTraditional(ctx, svc, rec, given); err != nil {
 		if o.why != nil {
 			return nil, fallbackFailed(o.why, err)
@@ -195,7 +211,7 @@ func (o *order) startTraditional(ctx context.Context, svc *Service, rec ledger.R
 		var runner orchestrator.Runner
 		switch {
 		case o.opts.traditional != nil:
-			runner, err = o.opts.traditional(ctx, o.spec, jobIDs, sizing)
+			runner, err = o.opts.traditional(ctx, svc.runnerSettings.complete(o.spec), jobIDs, sizing)
 		case o.opts.noRunner:
 			runner = absentRunner{}
 		default:

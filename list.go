@@ -40,8 +40,12 @@ type ServiceInfo struct {
 	Given     []string          `json:"given,omitempty"`
 	LocalJobs []uint32          `json:"local_jobs,omitempty"`
 	Runner    *orchestrator.Ref `json:"runner,omitempty"` // if it outlives the program that started it
-	Updated   time.Time         `json:"updated,omitzero"`
-	Units     []UnitInfo        `json:"units"` // by ascending ID
+	// ServiceID is the service on chain that the runner serves; nil if none. DataDir is where the
+	// runner keeps its journal on this machine, or as the last deployment was given it.
+	ServiceID *uint64    `json:"service_id,omitempty"`
+	DataDir   string     `json:"data_dir,omitempty"`
+	Updated   time.Time  `json:"updated,omitzero"`
+	Units     []UnitInfo `json:"units"` // by ascending ID
 	// Busy says that this program or another one is changing the service.
 	Busy bool `json:"busy,omitempty"`
 }
@@ -78,6 +82,9 @@ func serviceInfo(r ledger.Record) ServiceInfo {
 		Name: r.Service, Provider: r.Provider, BlueprintID: r.BlueprintID, BinaryPath: r.Binary,
 		BinarySHA256: r.BinarySHA256, Given: recordGiven(r),
 		LocalJobs: r.LocalJobs, Runner: r.Runner, Updated: r.Updated, Units: []UnitInfo{},
+	}
+	if r.Chain != nil {
+		info.ServiceID, info.DataDir = new(r.Chain.ServiceID), r.Chain.DataDir
 	}
 	for _, u := range r.Sorted() {
 		unit := UnitInfo{ID: u.ID, Functions: u.Functions, Pending: Action(u.Pending)}

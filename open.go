@@ -43,7 +43,7 @@ func OpenService(ctx context.Context, name string, opts ...OpenOption) (svc *Ser
 	}
 	s := newService(ServiceSpec{Name: name, BlueprintID: rec.BlueprintID, BinaryPath: rec.Binary},
 		Strategy{Kind: StrategyServerless, FaaSJobs: []uint32{}, LocalJobs: append([]uint32{}, rec.LocalJobs...)}, o)
-	s.location, s.exec = rec.Provider, at.exec
+	s.location, s.exec, s.runnerSettings.record = rec.Provider, at.exec, rec.Chain
 	if len(elsewhere) > 0 {
 		s.warn(warnElsewhere(name, elsewhere))
 	}

@@ -90,12 +90,13 @@ func WithoutRunner() OpenOption {
 }
 
 // WithMetadata gives a deployment its metadata, so that it does not call [FetchMetadata]. It cannot
-// be combined with [WithFetch].
+// be combined with [WithFetch], unless ServiceSpec.ServiceID is set.
 func WithMetadata(m *Metadata) DeployOption {
 	return deployOption(func(o *deployOptions) { o.metadata = m })
 }
 
-// WithFetch adds options to the [FetchMetadata] call that a deployment makes.
+// WithFetch adds options to the [FetchMetadata] call that a deployment makes. The nodes and the
+// contract that they name are also the runner's, if ServiceSpec.ServiceID is set.
 func WithFetch(opts ...FetchOption) DeployOption {
 	return deployOption(func(o *deployOptions) { o.fetch = append(o.fetch, opts...) })
 }

@@ -21,6 +21,8 @@ type Plan struct {
 	Analysis    *Analysis   `json:"analysis,omitempty"`
 	Provider    faas.Config `json:"provider"` // without options
 	Binary      PlanBinary  `json:"binary"`
+	// Runner is what the runner serves on chain; nil if nothing (see ServiceSpec.ServiceID).
+	Runner *PlannedRunner `json:"runner,omitempty"`
 	// Changes are in the order of the units. Removals come last, and those in other places
 	// ([WithMove], or a traditional strategy) after those here. A traditional strategy only removes.
 	Changes []PlannedChange `json:"changes"`
@@ -61,7 +63,7 @@ type PlannedChange struct {
 
 // add adds what a serverless deployment would change.
 func (p *Plan) add(now *prepared) {
-	p.Binary = planBinary(now.binary)
+	p.Binary, p.Runner = planBinary(now.binary), now.runner.planned
 	uploads := map[string]int64{}
 	updates := false
 	for _, c := range now.changes {
@@ -208,6 +210,9 @@ func (p *Plan) matches(now *prepared) error {
 	if now.binary.SHA256 != p.Binary.SHA256 {
 		return moved("the binary %s has changed", now.binary.Path)
 	}
+	if err := p.Runner.check(now.runner.planned); err != nil {
+		return err
+	}
 	planned := map[string]PlannedChange{}
 	for _, c := range p.Changes {
 		if c.Place == nil {
@@ -267,6 +272,9 @@ func (p *Plan) String() string {
 		fmt.Fprintf(&b, ", jobs run beside it: %v", p.Strategy.LocalJobs)
 	}
 	b.WriteByte('\n')
+	if p.Runner != nil {
+		fmt.Fprintf(&b, "the runner serves %v, with %s\n", p.Runner, strings.Join(p.Runner.EnvNames, ", "))
+	}
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	counts := map[Action]int{}
 	for _, c := range p.Changes {

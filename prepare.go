@@ -29,6 +29,7 @@ type prepared struct {
 	others   []ledger.Record     // what the service has in other places
 	planned  map[string][]string // what may be removed of them; see place.clearOthers
 	given    []string            // see order.given
+	runner   runnerSettings
 }
 
 // prepare opens the provider, checks and packages, and observes what exists at the place. rec and
@@ -70,6 +71,9 @@ func prepare(ctx context.Context, o *order, at *place, rec ledger.Record, others
 		return nil, err
 	}
 	if err := checkPlace(ctx, at.exec, rec); err != nil {
+		return nil, err
+	}
+	if p.runner, err = o.runner(p.binary, rec, others); err != nil {
 		return nil, err
 	}
 	if err := p.observe(ctx, units); err != nil {
@@ -114,7 +118,7 @@ func (p *prepared) observe(ctx context.Context, units []faas.Unit) (err error) {
 
 // warnings tell what an operator should know of what was found.
 func (p *prepared) warnings() []string {
-	var warnings []string
+	warnings := slices.Clone(p.runner.warnings)
 	if len(p.adopted) > 0 {
 		warnings = append(warnings, fmt.Sprintf("%s existed already, and no ledger of this machine records it: another "+
 			"machine deployed it, or a ledger was lost; it is taken over", strings.Join(p.adopted, ", ")))
@@ -203,8 +207,10 @@ next:
 // first change. [WithDropped] drops what is no longer wanted.
 type NotGivenError struct {
 	Service string
-	// Names are sorted: "env.NAME" for a variable of ServiceSpec.Env, "option.NAME" for an option of
-	// the provider, "chain.rpc" and "chain.contract" for [WithRPC] and [WithContract].
+	// Names are sorted: "env.NAME" for a variable of ServiceSpec.Env, "runner.NAME" for one of
+	// RunnerEnv, "option.NAME" for an option of the provider, "chain.rpc" and "chain.contract" for
+	// [WithRPC] and [WithContract], "chain.service" and "chain.keystore" for ServiceSpec.ServiceID and
+	// Keystore.
 	Names []string
 }
 
@@ -236,10 +242,19 @@ func (o *order) givenNow(last []string) []string {
 	for name := range o.spec.Env {
 		names = append(names, givenEnv+name)
 	}
+	for name := range o.spec.RunnerEnv {
+		names = append(names, givenRunner+name)
+	}
+	if o.spec.ServiceID != nil {
+		names = append(names, givenService)
+	}
+	if o.spec.Keystore != "" {
+		names = append(names, givenKeystore)
+	}
 	for name := range o.cfg.Provider.Options {
 		names = append(names, givenOption+name)
 	}
-	if o.fetched {
+	if o.fetched || o.spec.ServiceID != nil {
 		f := newFetchOptions(o.opts.fetch)
 		if len(f.rpc) > 0 {
 			names = append(names, givenRPC)

@@ -45,8 +45,8 @@ func canReplace(orc orchestrator.Orchestrator, previous *orchestrator.Ref) error
 }
 
 // TraditionalFunc runs a service without FaaS, on the embedding program's own machines or clusters.
-// jobIDs are all jobs of the blueprint, nil if they are not known. sizing is what they need. See
-// [WithTraditional].
+// jobIDs are all jobs of the blueprint, nil if they are not known. sizing is what they need. The
+// spec's RunnerEnv and DataDir are complete if its ServiceID is set. See [WithTraditional].
 type TraditionalFunc func(ctx context.Context, spec ServiceSpec, jobIDs []uint32,
 	sizing Sizing) (orchestrator.Runner, error)
 

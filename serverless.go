@@ -16,7 +16,8 @@ import (
 // DeployServerless deploys the jobs as functions with cfg's provider, and starts the blueprint's
 // binary as their runner. It decides nothing: [Deploy] is the call that reads the policy, analyses
 // the jobs and routes. [WithPolicy] and [WithTraditional] are therefore an ErrInvalidArgument, and
-// so are [WithMetadata] and [WithFetch] without [WithVerifiedBinary], which alone needs metadata.
+// so are [WithMetadata] and [WithFetch] without [WithVerifiedBinary], which alone needs metadata;
+// WithFetch may also name the chain of a spec with a ServiceID.
 //
 // Everything that can be refused is refused before the first change. A function that exists is kept
 // if its code and configuration are as wanted, and updated otherwise. Functions of the service that
@@ -37,7 +38,7 @@ func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cf
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	if err := o.opts.checkUndecided(); err != nil {
+	if err := o.opts.checkUndecided(spec.ServiceID != nil); err != nil {
 		return nil, err
 	}
 	o.cfg = cfg
@@ -55,13 +56,14 @@ func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cf
 	return o.deploy(ctx, nil)
 }
 
-// checkUndecided refuses the options that only a deployment which decides can use.
-func (o deployOptions) checkUndecided() error {
+// checkUndecided refuses the options that only a deployment which decides can use. onChain says that
+// the runner needs to know the chain.
+func (o deployOptions) checkUndecided(onChain bool) error {
 	switch {
 	case o.policy != nil || o.traditional != nil:
 		return faas.Errorf(faas.ErrInvalidArgument, "deploy", "", "WithPolicy and WithTraditional are options of Deploy, "+
 			"which decides; DeployServerless takes the configuration it is given")
-	case !o.verify && (o.metadata != nil || len(o.fetch) > 0):
+	case !o.verify && (o.metadata != nil || len(o.fetch) > 0 && !onChain):
 		return faas.Errorf(faas.ErrInvalidArgument, "deploy", "", "WithMetadata and WithFetch have no effect on "+
 			"DeployServerless without WithVerifiedBinary")
 	}
@@ -98,7 +100,7 @@ func (o *order) deploy(ctx context.Context, plan *Plan) (_ *Service, err error) 
 	defer p.close()
 	svc := newService(o.spec, o.strategy, o.opts.serviceOptions)
 	svc.metadata, svc.analysis = o.meta, o.analysis
-	svc.binary, svc.location, svc.exec = p.binary, at.config, at.exec
+	svc.binary, svc.location, svc.exec, svc.runnerSettings = p.binary, at.config, at.exec, p.runner
 	svc.warn(p.warnings()...)
 	if warning != "" {
 		svc.warn(warning)
@@ -199,6 +201,7 @@ func (s *Service) start(ctx context.Context, spec orchestrator.Spec,
 	recorded := false
 	spec.Service, spec.BlueprintID = s.spec.Name, s.spec.BlueprintID
 	spec.Binary, spec.Args, spec.Env, spec.Logger = s.binary, s.spec.Args, s.env, s.opts.logger
+	spec.RunnerEnv, spec.Chain = s.runnerSettings.env, s.runnerSettings.chain
 	spec.Record = func(ref orchestrator.Ref) error {
 		err := record(&ref)
 		recorded = err == nil
@@ -247,7 +250,8 @@ func (p *prepared) runnerConfig() faas.RunnerConfig {
 
 // record is what the ledger says of the service beside its units.
 func (s *Service) record(given []string, localJobs []uint32) ledger.Record {
-	rec := ledger.Record{Provider: s.location, BlueprintID: s.spec.BlueprintID, Given: given, LocalJobs: localJobs}
+	rec := ledger.Record{Provider: s.location, BlueprintID: s.spec.BlueprintID, Given: given, LocalJobs: localJobs,
+		Chain: s.runnerSettings.record}
 	if s.binary != nil {
 		rec.BinarySHA256 = s.binary.SHA256
 	}

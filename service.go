@@ -22,7 +22,7 @@ import (
 // Service is the handle of a deployed service: it invokes, checks, warms and removes the service's
 // jobs. It is safe for concurrent use, and the functions given to a deployment may call it too.
 type Service struct {
-	spec      ServiceSpec // without Env
+	spec      ServiceSpec // without Env, RunnerEnv and Keystore
 	env       faas.Env
 	strategy  Strategy
 	opts      serviceOptions
@@ -37,8 +37,9 @@ type Service struct {
 	functions faas.Registry // the jobs on FaaS
 	anyLocal  bool          // every job goes to the runner
 
-	exec       faas.Executor
-	runnerKept bool // the runner existed before, and a failure leaves it as it is
+	exec           faas.Executor
+	runnerSettings runnerSettings
+	runnerKept     bool // the runner existed before, and a failure leaves it as it is
 
 	over atomic.Bool   // set once release begins
 	turn chan struct{} // holds a token while an operation ends the service or removes a part of it
@@ -52,7 +53,7 @@ type Service struct {
 
 func newService(spec ServiceSpec, strategy Strategy, o serviceOptions) *Service {
 	s := &Service{spec: spec, env: faas.NewEnv(spec.Env), strategy: strategy, opts: o, turn: make(chan struct{}, 1)}
-	s.spec.Env = nil
+	s.spec.Env, s.spec.RunnerEnv, s.spec.Keystore = nil, nil, ""
 	return s
 }
 
@@ -130,6 +131,16 @@ type Deployment struct {
 
 // Name returns the service's name.
 func (s *Service) Name() string { return s.spec.Name }
+
+// OnChain returns the service on chain that the runner serves, and where it keeps its journal: on
+// this machine, or as the deployment was given it. The id is nil if it serves none.
+func (s *Service) OnChain() (serviceID *uint64, dataDir string) {
+	on := s.runnerSettings.record
+	if on == nil {
+		return nil, ""
+	}
+	return new(on.ServiceID), on.DataDir
+}
 
 // Strategy returns which jobs run on FaaS and which beside it.
 func (s *Service) Strategy() Strategy { return s.strategy }

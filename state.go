@@ -313,9 +313,12 @@ func sameState(a, b *faas.State) bool {
 // lose by leaving them out. Ledgers hold their names, never their values.
 const (
 	givenEnv      = "env."    // a variable of ServiceSpec.Env
+	givenRunner   = "runner." // a variable of ServiceSpec.RunnerEnv
 	givenOption   = "option." // an option of the provider
 	givenRPC      = "chain.rpc"
 	givenContract = "chain.contract"
+	givenService  = "chain.service"
+	givenKeystore = "chain.keystore"
 )
 
 // recordGiven is what a record says. A record of an older version has only the environment of its

@@ -112,7 +112,7 @@ func (o *Local) copyDir(service string, mark proctree.Mark) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := fileName(service) + copySuffix
+	name := files.UniqueName(service) + copySuffix
 	if entries, err := os.ReadDir(parent); err == nil && proctree.Supported {
 		for _, e := range entries {
 			left, is := strings.CutPrefix(e.Name(), name)
@@ -219,7 +219,10 @@ func whatRuns(spec Spec, cfg worker.Config) (string, error) {
 		Args              []string
 		Env               map[string]string
 		Delegated         faas.RunnerConfig
-	}{spec.Binary.SHA256, spec.Binary.Path, cfg.Dir, spec.Args, spec.Env.Reveal(), spec.Delegated})
+		RunnerEnv         map[string]string `json:",omitempty"`
+		DataDir           string            `json:",omitempty"`
+	}{spec.Binary.SHA256, spec.Binary.Path, cfg.Dir, spec.Args, spec.Env.Reveal(), spec.Delegated,
+		spec.RunnerEnv.Reveal(), dataDir(spec)})
 	if err != nil {
 		return "", faas.Errorf(faas.ErrInternal, "start runner", "", "%w", err)
 	}

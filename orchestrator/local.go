@@ -34,8 +34,11 @@ import (
 //
 // A binary without faas/job is a runner only if the spec has arguments for it. Each of its local
 // jobs runs in a process of its own, over standard input and output. That process gets neither
-// arguments nor BLUEPRINT_FAAS_CONFIG, because it is not the runner. All processes have this
-// program's environment, with the service's environment on top.
+// arguments nor Spec.RunnerEnv nor BLUEPRINT_FAAS_CONFIG, because it is not the runner. All
+// processes have this program's environment, with the service's environment on top.
+//
+// The runner of a service on chain keeps its journal in DATA_DIR, which Start creates for this user
+// alone and nothing removes.
 //
 // The runner executes a private copy of the binary with the SHA-256 that was inspected, at restarts
 // too: replacing the file changes nothing before the next deployment. The copy is in the directory
@@ -108,6 +111,9 @@ func (o *Local) Start(ctx context.Context, spec Spec) (_ Runner, err error) {
 		return nil, faas.Errorf(faas.ErrConflict, "start runner", "",
 			"this program was started as the runner of a service, and would start itself again without end: "+
 				"let it call job.Main if job.Requested or job.Offered says that it was started for jobs (faas/job)")
+	}
+	if err := makeDataDir(spec); err != nil {
+		return nil, err
 	}
 	r := &localRunner{
 		service: spec.Service, stopTimeout: o.stopTimeout(), logger: spec.Logger, host: worker.NewHost(),
@@ -186,8 +192,41 @@ func asRunner(cfg worker.Config, spec Spec) (worker.Config, error) {
 	if err != nil {
 		return cfg, faas.Errorf(faas.ErrInternal, "start runner", "", "%w", err)
 	}
-	cfg.Args, cfg.Env = spec.Args, append(slices.Clip(cfg.Env), faas.RunnerConfigEnv+"="+string(text))
+	cfg.Args, cfg.Env = spec.Args, slices.Clip(cfg.Env)
+	for name, value := range spec.RunnerEnv.Reveal() {
+		cfg.Env = append(cfg.Env, name+"="+value)
+	}
+	if dir := dataDir(spec); dir != "" {
+		cfg.Env = append(cfg.Env, dataDirEnv+"="+dir)
+	}
+	cfg.Env = append(cfg.Env, faas.RunnerConfigEnv+"="+string(text))
 	return cfg, nil
+}
+
+// dataDirEnv names the directory of the runner's journal to the runner.
+const dataDirEnv = "DATA_DIR"
+
+// dataDir is where the runner keeps its journal; empty if it serves no service on chain.
+func dataDir(spec Spec) string {
+	if spec.Chain == nil {
+		return ""
+	}
+	return cmp.Or(spec.Chain.DataDir, spec.Chain.LocalDataDir)
+}
+
+// makeDataDir creates the directory of the runner's journal if it is missing.
+func makeDataDir(spec Spec) error {
+	if spec.Chain == nil {
+		return nil
+	}
+	if dataDir(spec) == "" {
+		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "",
+			"Spec.Chain names no directory for the journal of service %d", spec.Chain.ServiceID)
+	}
+	if err := os.MkdirAll(dataDir(spec), 0o700); err != nil {
+		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "ServiceSpec.DataDir: %w", err)
+	}
+	return nil
 }
 
 func (o *Local) helloTimeout(spec Spec) time.Duration {

@@ -3,8 +3,6 @@ package orchestrator
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"iter"
 	"log/slog"
 	"os"
@@ -18,23 +16,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// fileName returns a file name for a service: its name if that is safe, or else a readable name
-// that no other service gets.
-func fileName(service string) string {
-	readable := files.ReadableName(service)
-	if readable == service {
-		return service
-	}
-	sum := sha256.Sum256([]byte(service))
-	return readable + "-" + hex.EncodeToString(sum[:6])
-}
-
 // logPath creates the log directory and returns the path of the service's log.
 func (o *Local) logPath(service string) (string, error) {
 	if err := os.MkdirAll(o.LogDir, 0o700); err != nil {
 		return "", faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "orchestrator.Local.LogDir: %w", err)
 	}
-	path, err := filepath.Abs(filepath.Join(o.LogDir, fileName(service)+".log"))
+	path, err := filepath.Abs(filepath.Join(o.LogDir, files.UniqueName(service)+".log"))
 	if err != nil {
 		return "", faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "orchestrator.Local.LogDir: %w", err)
 	}

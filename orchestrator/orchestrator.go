@@ -80,6 +80,11 @@ type Spec struct {
 	Args   []string
 	// Env is the service's environment, without Delegated.
 	Env faas.Env
+	// RunnerEnv is the environment of the runner alone, over Env. The processes of local jobs that are
+	// not the runner do not get it, because it may name the operator's key.
+	RunnerEnv faas.Env
+	// Chain says that the runner serves a service on chain; nil if it serves none.
+	Chain *Chain
 	// Delegated are the jobs that run on FaaS. The runner gets them as JSON in the environment
 	// variable BLUEPRINT_FAAS_CONFIG.
 	Delegated faas.RunnerConfig
@@ -92,11 +97,20 @@ type Spec struct {
 	Previous *Ref            // of an earlier deployment; nil if none is left
 }
 
+// Chain is what an orchestrator must know of a service on chain. The rest is in Spec.RunnerEnv.
+type Chain struct {
+	ServiceID uint64
+	// DataDir is where the runner keeps its journal, on the machine that runs it: the variable DATA_DIR.
+	// If it is empty, the orchestrator chooses, and LocalDataDir is where one that uses this machine
+	// puts it. An orchestrator never removes what is there.
+	DataDir, LocalDataDir string
+}
+
 // Format prints the spec without the values of the environment and the arguments, whatever the
 // verb.
 func (s Spec) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "{service:%s blueprint:%d args:%d env:%v delegated:%v local:%v}", s.Service, s.BlueprintID,
-		len(s.Args), s.Env.Names(), slices.Sorted(maps.Keys(s.Delegated)), s.LocalJobs)
+	fmt.Fprintf(f, "{service:%s blueprint:%d args:%d env:%v runner env:%v delegated:%v local:%v}", s.Service,
+		s.BlueprintID, len(s.Args), s.Env.Names(), s.RunnerEnv.Names(), slices.Sorted(maps.Keys(s.Delegated)), s.LocalJobs)
 }
 
 // LogValue returns what Format prints.

@@ -3,7 +3,11 @@
 // even after a crash.
 package files
 
-import "strings"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
 
 // ReadableName returns a part of a file name that is valid on every system and resembles name.
 // Different names may give the same result.
@@ -15,4 +19,15 @@ func ReadableName(name string) string {
 		return '_'
 	}, name)
 	return readable[:min(len(readable), 80)]
+}
+
+// UniqueName returns the name itself if ReadableName does, or else a readable name that no other
+// name gives.
+func UniqueName(name string) string {
+	readable := ReadableName(name)
+	if readable == name {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return readable + "-" + hex.EncodeToString(sum[:6])
 }

@@ -34,7 +34,14 @@ type Record struct {
 	LocalJobs []uint32          `json:"local_jobs,omitempty"`
 	Updated   time.Time         `json:"updated,omitzero"`
 	Runner    *orchestrator.Ref `json:"runner,omitempty"` // if it outlives the program that started it
+	Chain     *Chain            `json:"chain,omitempty"`  // nil if the service is not on chain
 	Units     map[string]Unit   `json:"units,omitempty"`  // by ID
+}
+
+// Chain is what a record says of a service on chain.
+type Chain struct {
+	ServiceID uint64 `json:"service_id"`
+	DataDir   string `json:"data_dir,omitempty"` // of the runner; empty if the orchestrator chose it on another machine
 }
 
 // Unit is a unit that exists at the provider, or may exist.
