@@ -125,11 +125,12 @@ func (s settings) register(ctx context.Context, o *options, inputs []byte) error
 		return bad(err)
 	}
 	defer j.Close()
-	queue, err := txmgr.New(ctx, txmgr.Config{Chain: c, Store: j, Signer: s.Signer, Depth: confirmationsOf(o, c.ID()),
+	queue, err := txmgr.New(txmgr.Config{Chain: c, Store: j, Signer: s.Signer, Depth: confirmationsOf(o, c.ID()),
 		MaxFee: o.maxFee, MaxTip: o.maxTip, Logger: o.logger})
 	if err != nil {
 		return bad(err)
 	}
+	queue.Settled(nil) // a registration that an earlier process sent and that is not mined is sent anew
 	working, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- queue.Run(working) }()
