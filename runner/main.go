@@ -224,7 +224,7 @@ func (s start) run(ctx context.Context, h job.Handlers, opts []Option) error {
 	r, err := New(env.Config, append(opts, WithFunctions(functions))...)
 	if err == nil {
 		if s.offered {
-			answerHost(ctx, h, stop, logger)
+			answerHost(ctx, r.handlers(), stop, logger)
 		}
 		if err = r.Run(ctx); ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			err = nil

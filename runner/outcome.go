@@ -8,9 +8,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/runner/internal/chain"
 )
 
-// pausedReason is why calls are held while the contract is paused.
-const pausedReason = "the contract is paused"
-
 // action is what a refusal asks for.
 type action uint8
 
