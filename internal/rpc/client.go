@@ -3,6 +3,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,10 +23,10 @@ const (
 	maxErrorBody = 64 << 10
 	// defaultTimeout limits the time for a response.
 	defaultTimeout = 10 * time.Second
-	// attempts is how often a node is asked the same. One that failed before is asked once.
-	attempts = 3
-	// maxWaits is how often Do waits because all nodes rest.
-	maxWaits = 8
+	// defaultAttempts is how often a node is asked the same, unless configured.
+	defaultAttempts = 3
+	// waitsPerAttempt is how often Do waits at most, because all nodes rest, for each attempt.
+	waitsPerAttempt = 3
 	// firstPause doubles with every failure of a node, up to longestPause. maxPause limits the pause
 	// that a node may ask for.
 	firstPause   = 100 * time.Millisecond
@@ -43,7 +44,10 @@ type Config struct {
 	URLs        []string      // http or https URLs of nodes, the preferred ones first
 	HTTP        *http.Client  // nil for http.DefaultClient
 	Timeout     time.Duration // per response; 0 for ten seconds
-	MaxResponse int           // bytes; 0 for defaultMaxResponse
+	MaxResponse int           // bytes; 0 for 4 MiB
+	// Attempts is how often a node is asked the same if that may help; 0 for three. A node that failed
+	// as often before is asked once.
+	Attempts int
 }
 
 // Client asks nodes. It is safe for concurrent use.
@@ -51,12 +55,14 @@ type Client struct {
 	http    *http.Client
 	timeout time.Duration
 	limit   int // of a response
+	tries   int
 	nodes   []*Node
 }
 
 // New returns a client. It sends nothing. The error is an *Error of the kind ErrConfig.
 func New(cfg Config) (*Client, error) {
-	c := &Client{timeout: cfg.Timeout, limit: cfg.MaxResponse}
+	c := &Client{timeout: cfg.Timeout, limit: cmp.Or(cfg.MaxResponse, defaultMaxResponse),
+		tries: cmp.Or(cfg.Attempts, defaultAttempts)}
 	httpClient := cfg.HTTP
 	if httpClient == nil {
 		httpClient = http.DefaultClient
@@ -65,9 +71,6 @@ func New(cfg Config) (*Client, error) {
 	// A redirect could send the URL's credentials to another host, and turn the POST into a GET.
 	copied.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	c.http = &copied
-	if c.limit == 0 {
-		c.limit = defaultMaxResponse
-	}
 	if c.timeout <= 0 {
 		c.timeout = defaultTimeout
 	}
@@ -108,8 +111,8 @@ func (c *Client) Do(ctx context.Context, calls []Call, among ...*Node) ([]Answer
 	}
 	tries := make([]try, len(nodes))
 	for i, n := range nodes {
-		tries[i].left = attempts
-		if _, inRow, _ := n.Health(); inRow >= attempts {
+		tries[i].left = c.tries
+		if _, inRow, _ := n.Health(); inRow >= c.tries {
 			tries[i].left = 1
 		}
 	}
@@ -121,7 +124,9 @@ func (c *Client) Do(ctx context.Context, calls []Call, among ...*Node) ([]Answer
 			if tries[i].left == 0 {
 				continue
 			}
-			if pause := n.Pause(); pause > 0 {
+			// Who has waited for a node asks it, although others may have failed with it since, unless it
+			// wants to be left alone.
+			if pause, demanded := n.rests(); pause > 0 && (waits == 0 || demanded) {
 				if wait < 0 || pause < wait {
 					wait = pause
 				}
@@ -145,7 +150,7 @@ func (c *Client) Do(ctx context.Context, calls []Call, among ...*Node) ([]Answer
 				wait = pause
 			}
 		}
-		if wait < 0 || waits == maxWaits {
+		if wait < 0 || waits == waitsPerAttempt*c.tries {
 			break
 		}
 		// Those that wait for the same node must not ask it all at once.

@@ -24,6 +24,7 @@ type Node struct {
 	last     *Error    // the last that was its fault
 	failed   time.Time // when it was asked what failed last
 	rest     time.Time // it is not asked before
+	demanded bool      // it wants that rest, because it is asked too much
 	batch    int       // calls in a request; 0: maxBatch
 	shrunk   time.Time // when batch was set
 }
@@ -73,12 +74,18 @@ func (n *Node) Health() (total uint64, inRow int, last error) {
 
 // Pause returns how long the node should not be asked: it failed, or asked for rest.
 func (n *Node) Pause() time.Duration {
+	pause, _ := n.rests()
+	return pause
+}
+
+// rests returns how long the node should not be asked, and whether it said so itself.
+func (n *Node) rests() (pause time.Duration, demanded bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.rest.IsZero() {
-		return 0
+		return 0, false
 	}
-	return max(0, time.Until(n.rest))
+	return max(0, time.Until(n.rest)), n.demanded
 }
 
 // note remembers the outcome of a request that was sent at a time.
@@ -86,7 +93,9 @@ func (n *Node) note(sent time.Time, err *Error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err == nil || !err.blames() {
-		n.failures, n.rest = 0, time.Time{}
+		if !sent.Before(n.failed) { // else it was better before than it is now
+			n.failures, n.rest = 0, time.Time{}
+		}
 		return
 	}
 	n.errors++
@@ -97,6 +106,7 @@ func (n *Node) note(sent time.Time, err *Error) {
 	n.failed = time.Now()
 	pause := min(firstPause<<min(n.failures, 8), longestPause)
 	n.failures++
+	n.demanded = err.Throttled() || err.after > 0
 	n.rest = n.failed.Add(max(min(err.after, maxPause), pause/2+rand.N(pause/2)))
 }
 

@@ -74,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Chain, error) {
 		client, c.idle = &http.Client{Transport: transport}, transport.CloseIdleConnections
 	}
 	var err error
-	c.rpc, err = rpc.New(rpc.Config{URLs: cfg.URLs, HTTP: client, Timeout: cfg.Timeout, MaxResponse: maxResponse})
+	c.rpc, err = rpc.New(rpc.Config{URLs: cfg.URLs, HTTP: client, Timeout: cfg.Timeout, MaxResponse: maxResponse, Attempts: 5})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
@@ -124,7 +125,7 @@ func parseLogs(value []byte) ([]Log, error) {
 
 func parseLog(value []byte) (l Log, removed bool, err error) {
 	wanted := []string{"address", "topics", "data", "blockNumber", "blockHash", "transactionHash", "logIndex",
-		"?removed"}
+		"?removed", "?blockTimestamp"}
 	err = members(value, wanted, func(name string, value []byte) (err error) {
 		switch name {
 		case "address":
@@ -148,6 +149,11 @@ func parseLog(value []byte) (l Log, removed bool, err error) {
 			l.Index = uint32(index)
 		case "removed":
 			removed = string(value) == "true"
+		case "blockTimestamp": // not in the standard: some nodes write it as a plain number
+			if l.Time, err = parseNumber(value); err != nil {
+				l.Time, _ = strconv.ParseUint(string(value[:min(len(value), 24)]), 10, 64)
+				err = nil
+			}
 		}
 		return err
 	})

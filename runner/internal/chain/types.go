@@ -45,6 +45,7 @@ type Log struct {
 	BlockHash Word
 	Tx        Word
 	Index     uint32 // in the block
+	Time      uint64 // of the block in Unix seconds, if the node said it; 0: unknown
 }
 
 // LogQuery selects logs of the contract. Topics[i] are the alternatives of topic i; empty: any.
