@@ -241,7 +241,7 @@ func methods(list map[string]method) map[uint32]method {
 
 // view makes a method of a function that only reads.
 func view(run func(f *frame, a *arguments) encoding) method {
-	return method{run: func(f *frame, a *arguments) ([]byte, error) { return run(f, a), nil }}
+	return method{run: func(f *frame, a *arguments) ([]byte, error) { return run(f, a), f.charge(2_500) }}
 }
 
 var tangleMethods = methods(map[string]method{

@@ -290,13 +290,13 @@ func (n *Node) answer(body []byte, faults Faults, fault any) (reply, special any
 	if len(trimmed) == 0 || trimmed[0] != '[' {
 		var r request
 		if err := json.Unmarshal(body, &r); err != nil {
-			return failure(nil, &rpcError{Code: -32700, Message: "parse error"}), nil
+			return n.unparsed(), nil
 		}
 		return n.reply(r, faults, fault)
 	}
 	var list []json.RawMessage
 	if err := json.Unmarshal(body, &list); err != nil {
-		return failure(nil, &rpcError{Code: -32700, Message: "parse error"}), nil
+		return n.unparsed(), nil
 	}
 	most := faults.MaxBatch
 	if most == 0 {
@@ -324,6 +324,14 @@ func (n *Node) answer(body []byte, faults Faults, fault any) (reply, special any
 		}
 	}
 	return replies, special
+}
+
+// unparsed answers what is no JSON.
+func (n *Node) unparsed() response {
+	if n.geth {
+		return failure(nil, &rpcError{Code: -32700, Message: "parse error"})
+	}
+	return failure(nil, &rpcError{Code: -32600, Message: "Invalid request"})
 }
 
 func failure(id json.RawMessage, err *rpcError) response {

@@ -31,13 +31,15 @@ func TestAnswersAsNodesDo(t *testing.T) {
 		anvil, geth string // prefixes; an empty one of geth: the same
 	}{
 		{"eth_getLogs", []any{logs("0x200", "0x210")},
-			"-32602 BlockOutOfRangeError: block height is 5 but requested was 512", "[]"},
+			"-32602 BlockOutOfRangeError: block height is 5 but requested was 512",
+			"-32602 block range extends beyond current head block"},
 		{"eth_getLogs", []any{logs("0x5", "0x1")}, "[]", "-32602 invalid block range params"},
-		{"eth_getLogs", []any{logs("0x5", "0x300")}, `[{"address":"` + contract, ""},
+		{"eth_getLogs", []any{logs("0x5", "0x300")}, `[{"address":"` + contract,
+			"-32602 block range extends beyond current head block"},
 		{"eth_getLogs", []any{logs("0x05", "0x6")}, "-32602 invalid argument 0", ""},
 		{"eth_getLogs", []any{map[string]any{"blockHash": wordOf(170).String()}}, "-32000 unknown block", ""},
 		{"eth_getLogs", []any{map[string]any{"blockHash": wordOf(170).String(), "fromBlock": "0x1"}},
-			"-32602 cannot specify both", ""},
+			"-32602 invalid argument 0: cannot specify both", ""},
 		{"eth_getTransactionReceipt", []any{wordOf(170).String()}, "null", ""},
 		{"eth_getTransactionReceipt", []any{"0xaa"},
 			"-32602 invalid argument 0: hex string has length 2, want 64 for hash", ""},
@@ -58,7 +60,7 @@ func TestAnswersAsNodesDo(t *testing.T) {
 		{"net_version", nil, "31337", ""},
 		{"eth_syncing", nil, "false", ""},
 		{"eth_nosuch", nil, "-32601 Method not found", "-32601 the method eth_nosuch does not exist/is not available"},
-		{"eth_feeHistory", []any{"0x5", "latest", []int{50}}, `{"baseFeePerGas":["0x`, ""},
+		{"eth_feeHistory", []any{"0x5", "latest", []int{50}}, `{"baseFeePerBlobGas":["0x1`, ""},
 	} {
 		for _, node := range []struct {
 			*Node
@@ -77,15 +79,15 @@ func TestAnswersAsNodesDo(t *testing.T) {
 func TestRefusesMalformedRequests(t *testing.T) {
 	n := open(t, Config{}).Node()
 	for body, want := range map[string]string{
-		`{`:                               "-32700",
+		`{`:                               "-32600",
 		`[]`:                              "-32600",
 		`{"id":1,"method":"eth_chainId"}`: "-32600",
 		`{"jsonrpc":"2.0","method":"eth_chainId"}`:                    "-32600",
 		`{"jsonrpc":"2.0","id":1}`:                                    "-32600",
 		`{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":{}}`: "-32602",
 		`[1]`: "-32600",
-		`{"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x01"]}`:   "transaction type not supported",
-		`{"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x02c0"]}`: "failed to decode",
+		`{"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x01c0"]}`: "transaction type not supported",
+		`{"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x02c0"]}`: "rlp: malformed",
 	} {
 		if got := string(post(t, n, []byte(body))); !strings.Contains(got, want) {
 			t.Errorf("%s: got %s, want %s", body, got, want)

@@ -293,7 +293,7 @@ func (r *replay) block(e exchange) {
 	text := func(raw json.RawMessage, offset uint64) string {
 		var m map[string]json.RawMessage
 		must(r.T, json.Unmarshal(raw, &m))
-		delete(m, "totalDifficulty") // of before the merge
+		delete(m, "requestsHash") // the recorded chain was older
 		var number hexUint
 		must(r.T, json.Unmarshal(m["number"], &number))
 		return fmt.Sprintf("%d %s %s %s", uint64(number)-offset, m["timestamp"], m["baseFeePerGas"],

@@ -42,7 +42,7 @@ func (n *Node) call(name string, params []json.RawMessage, faults Faults) (any, 
 var rpcMethods = map[string]func(l *look, params []json.RawMessage) (any, error){
 	"eth_chainId":               plain(func(l *look) any { return quantity(l.id) }),
 	"net_version":               plain(func(l *look) any { return strconv.FormatUint(l.id, 10) }),
-	"web3_clientVersion":        plain(func(*look) any { return "devchain/v1" }),
+	"web3_clientVersion":        plain(func(l *look) any { return l.version() }),
 	"eth_syncing":               plain(func(*look) any { return false }),
 	"eth_blockNumber":           plain(func(l *look) any { return quantity(l.top) }),
 	"eth_maxPriorityFeePerGas":  plain(func(*look) any { return quantity(gwei) }),
@@ -63,6 +63,13 @@ var rpcMethods = map[string]func(l *look, params []json.RawMessage) (any, error)
 
 func (l *look) gasPrice() string {
 	return amount(new(big.Int).Add(l.blocks[l.top].baseFee, big.NewInt(gwei)))
+}
+
+func (l *look) version() string {
+	if l.node.geth {
+		return "Geth/v1.17.10-stable/linux-amd64/go1.26"
+	}
+	return "anvil/v1.7.1"
 }
 
 func plain(value func(l *look) any) func(*look, []json.RawMessage) (any, error) {
@@ -246,10 +253,12 @@ func (l *look) numberOf(b *block) (uint64, bool) {
 func (l *look) stateAt(b blockRef) (*block, error) {
 	number, ok := l.resolve(b)
 	switch {
+	case !ok && l.node.geth && b.hash != nil:
+		return nil, &rpcError{Code: -32000, Message: "header for hash not found"}
 	case !ok && l.node.geth:
 		return nil, &rpcError{Code: -32000, Message: "header not found"}
 	case !ok && b.hash != nil:
-		return nil, &rpcError{Code: -32000, Message: "unknown block"}
+		return nil, &rpcError{Code: -32001, Message: "Resource not found"}
 	case !ok:
 		return nil, outOfRange(l.top, number)
 	}
@@ -302,7 +311,7 @@ func getCode(l *look, params []json.RawMessage) (any, error) {
 	if _, isContract := l.methodsAt(Address(account)); !isContract {
 		return "0x", nil
 	}
-	return "0x6080604052", nil
+	return "0x60806040526004361015610011575f80fd5b5f3560e01c80", nil // the beginning of some contract
 }
 
 func getBlockByNumber(l *look, params []json.RawMessage) (any, error) {
@@ -343,15 +352,19 @@ func (l *look) blockJSON(b *block, full bool) any {
 		}
 		bloom.add(r.logs)
 	}
-	return map[string]any{
+	out := map[string]any{
 		"hash": b.hash.String(), "parentHash": b.parent.String(), "sha3Uncles": noUncles,
 		"miner": Address{}.String(), "stateRoot": zero, "transactionsRoot": zero, "receiptsRoot": zero,
 		"logsBloom": bloom.String(), "difficulty": "0x0", "number": quantity(b.number),
 		"gasLimit": quantity(blockGas), "gasUsed": quantity(b.gasUsed), "timestamp": quantity(b.time),
 		"extraData": "0x", "mixHash": zero, "nonce": "0x0000000000000000", "baseFeePerGas": amount(b.baseFee),
 		"withdrawalsRoot": zero, "blobGasUsed": "0x0", "excessBlobGas": "0x0", "parentBeaconBlockRoot": zero,
-		"size": "0x220", "uncles": []any{}, "transactions": txs, "withdrawals": []any{},
+		"size": "0x220", "uncles": []any{}, "transactions": txs, "withdrawals": []any{}, "requestsHash": zero,
 	}
+	if !l.node.geth {
+		out["totalDifficulty"] = "0x0"
+	}
+	return out
 }
 
 // bloom is the filter of a block's or a receipt's logs.
@@ -525,12 +538,12 @@ func getLogs(l *look, params []json.RawMessage) (any, error) {
 		return nil, err
 	}
 	if len(f.Topics) > 4 {
-		return nil, invalid("exceed max topics")
+		return nil, invalid("invalid argument 0: exceed max topics")
 	}
 	logs := []any{}
 	if f.BlockHash != nil {
 		if f.FromBlock != nil || f.ToBlock != nil {
-			return nil, invalid("cannot specify both BlockHash and FromBlock/ToBlock, choose one or the other")
+			return nil, invalid("invalid argument 0: cannot specify both BlockHash and FromBlock/ToBlock, choose one")
 		}
 		number, ok := l.numberOf(l.byHash[Word(*f.BlockHash)])
 		if !ok {
@@ -539,13 +552,15 @@ func getLogs(l *look, params []json.RawMessage) (any, error) {
 		return l.collect(logs, &f, number, number), nil
 	}
 	from, fromOK := l.rangeEnd(f.FromBlock)
-	to, _ := l.rangeEnd(f.ToBlock)
+	to, toOK := l.rangeEnd(f.ToBlock)
 	switch {
-	case !fromOK && !l.node.geth:
-		return nil, outOfRange(l.top, from)
 	case from > to && l.node.geth:
 		return nil, invalid("invalid block range params")
-	case from > to, from > l.top:
+	case l.node.geth && !(fromOK && toOK):
+		return nil, invalid("block range extends beyond current head block")
+	case !fromOK:
+		return nil, outOfRange(l.top, from)
+	case from > to:
 		return logs, nil
 	}
 	to = min(to, l.top)
@@ -617,7 +632,7 @@ type message struct {
 }
 
 // begin begins an execution of a message on the state that is asked for.
-func (l *look) begin(params []json.RawMessage, gas uint64) (*frame, *Address, []byte, error) {
+func (l *look) begin(params []json.RawMessage, gas uint64, estimated bool) (*frame, *Address, []byte, error) {
 	var m message
 	at := blockRef{tag: "latest"}
 	if err := parse(params, 1, &m, &at); err != nil {
@@ -629,8 +644,6 @@ func (l *look) begin(params []json.RawMessage, gas uint64) (*frame, *Address, []
 	}
 	var data []byte
 	switch {
-	case m.Data != nil && m.Input != nil && !bytes.Equal(*m.Data, *m.Input):
-		return nil, nil, nil, invalid(`both "data" and "input" are set and not equal`)
 	case m.Input != nil:
 		data = *m.Input
 	case m.Data != nil:
@@ -649,6 +662,9 @@ func (l *look) begin(params []json.RawMessage, gas uint64) (*frame, *Address, []
 	}
 	f := l.frame(b.number, b.number, b.time, from, value, gas)
 	if value.Cmp(f.balance(from)) > 0 {
+		if estimated && l.node.geth {
+			return nil, nil, nil, &rpcError{Code: -32000, Message: "failed with 16777216 gas: " + string(refusedFunds)}
+		}
 		return nil, nil, nil, l.refuse(refusedFunds)
 	}
 	return f, (*Address)(m.To), data, nil
@@ -656,7 +672,7 @@ func (l *look) begin(params []json.RawMessage, gas uint64) (*frame, *Address, []
 
 func ethCall(l *look, params []json.RawMessage) (any, error) {
 	const most = 50_000_000
-	f, to, data, err := l.begin(params, most)
+	f, to, data, err := l.begin(params, most, false)
 	if err != nil {
 		return nil, err
 	}
@@ -668,7 +684,7 @@ func ethCall(l *look, params []json.RawMessage) (any, error) {
 }
 
 func estimateGas(l *look, params []json.RawMessage) (any, error) {
-	f, to, data, err := l.begin(params, min(blockGas, l.maxGas))
+	f, to, data, err := l.begin(params, min(blockGas, l.maxGas), true)
 	if err != nil {
 		return nil, err
 	}
@@ -821,6 +837,11 @@ func feeHistory(l *look, params []json.RawMessage) (any, error) {
 	if len(percentiles) > 0 {
 		out["reward"] = rewards
 	}
+	noBlobs := make([]string, n+1)
+	for i := range noBlobs {
+		noBlobs[i] = "0x1"
+	}
+	out["baseFeePerBlobGas"], out["blobGasUsedRatio"] = noBlobs, make([]float64, n)
 	return out, nil
 }
 

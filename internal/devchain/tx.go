@@ -36,7 +36,7 @@ type item struct {
 	lists bool
 }
 
-var errRLP = errors.New("failed to decode signed transaction")
+var errRLP = errors.New("rlp: malformed transaction")
 
 // parseRLP parses one item in its shortest encoding, and returns what follows it.
 func parseRLP(b []byte, depth int) (item, []byte, error) {
@@ -107,7 +107,10 @@ func (i item) uint() (uint64, error) {
 
 // decodeTransaction decodes a raw transaction and recovers its sender.
 func decodeTransaction(raw []byte) (*transaction, error) {
-	if len(raw) == 0 || raw[0] != 2 {
+	switch {
+	case len(raw) < 2:
+		return nil, errors.New("typed transaction too short")
+	case raw[0] != 2:
 		return nil, errors.New("transaction type not supported")
 	}
 	top, rest, err := parseRLP(raw[1:], 0)

@@ -44,8 +44,8 @@ func TestKeystoresOfGoEthereumAreRead(t *testing.T) {
 	}
 }
 
-// TestPBKDF2KeystoreIsRead has the example of web3 secret storage with PBKDF2, which go-ethereum reads
-// and does not write.
+// TestPBKDF2KeystoreIsRead has the example of web3 secret storage with PBKDF2, which go-ethereum
+// reads and does not write.
 func TestPBKDF2KeystoreIsRead(t *testing.T) {
 	const file = `{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"6087dab2f9fdbbfaddc31a909735c1e6"},` +
 		`"ciphertext":"5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46","kdf":"pbkdf2",` +
