@@ -103,7 +103,9 @@ func config(t testing.TB, url string) runner.Config {
 		Contract: devchain.Contract.String()}
 }
 
-func answer(_ context.Context, args []byte) ([]byte, error) { return append([]byte("re: "), args...), nil }
+func answer(_ context.Context, args []byte) ([]byte, error) {
+	return append([]byte("re: "), args...), nil
+}
 
 // TestTheLifeOfAService runs a service from its first call to its end.
 func TestTheLifeOfAService(t *testing.T) {
