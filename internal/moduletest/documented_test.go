@@ -35,6 +35,7 @@ var entryPoints = map[string][]string{
 	"faas/job":         {"Main"},
 	"faas/faastest":    {"Run", "NewMemory", "Faulty"},
 	"runner/codec":     {"Parse"},
+	"runner/bls":       {"", "New", "Service"},
 	"otelfaas":         {""},
 	"report":           {""},
 	"orchestrator":     {"Local"},

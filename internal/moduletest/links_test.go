@@ -100,6 +100,29 @@ func TestEachLeafIsLinkedByWhoeverUsesItAlone(t *testing.T) {
 	}
 }
 
+// Only who imports runner/bls links the curve, and of its library only what the curve needs.
+func TestOnlyAggregatedResultsLinkTheCurve(t *testing.T) {
+	t.Parallel()
+	const library = "github.com/consensys/gnark-crypto"
+	for _, dep := range deps(t, "", "", "./runner", "./runner/codec", "./orchestrator", "./cli") {
+		if within(dep, library) {
+			t.Errorf("%s is linked without runner/bls", dep)
+		}
+	}
+	linked := false
+	for _, dep := range deps(t, "", "", "./runner/bls") {
+		linked = linked || dep == library+"/ecc/bn254"
+		for _, other := range []string{"bls12-381", "bls12-377", "bw6-761", "secp256k1", "kzg", "plonk"} {
+			if within(dep, library) && strings.Contains(dep, other) {
+				t.Errorf("runner/bls links %s", dep)
+			}
+		}
+	}
+	if !linked {
+		t.Error("runner/bls does not link the curve")
+	}
+}
+
 // A program chooses its own SDK for telemetry. The library uses only the API.
 func TestTelemetryLinksNoSDK(t *testing.T) {
 	t.Parallel()
