@@ -17,7 +17,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-// The variables that the ecosystem's manager gives a runner.
+// The variables that a runner reads. Those with BLUEPRINT_ in front of them, except for BLUEPRINT_ID,
+// are this module's and the ecosystem's command-line tool's, and the manager gives the others.
 const (
 	serviceEnv        = "SERVICE_ID"
 	blueprintEnv      = "BLUEPRINT_ID"
@@ -27,6 +28,8 @@ const (
 	stakingEnv        = "STAKING_CONTRACT"
 	statusRegistryEnv = "STATUS_REGISTRY_CONTRACT"
 	keystoreEnv       = "KEYSTORE_URI"
+	ownKeystoreEnv    = "BLUEPRINT_KEYSTORE_URI" // goes before it
+	chainIDEnv        = "BLUEPRINT_CHAIN_ID"
 	passwordEnv       = "KEYSTORE_PASSWORD"
 	dataDirEnv        = "DATA_DIR"
 )
@@ -76,7 +79,9 @@ func newRunnerSettings(spec ServiceSpec, meta *Metadata, fetch []FetchOption, bi
 		nodes = nodes[:min(len(nodes), 1)] // other runners know only one
 	}
 	set(env, nodeEnv, strings.Join(f.rpc[:len(nodes)], ","))
-	set(env, keystoreEnv, spec.Keystore)
+	if set(env, keystoreEnv, spec.Keystore); spec.Env[keystoreEnv] == "" && spec.RunnerEnv[keystoreEnv] == "" {
+		set(env, ownKeystoreEnv, spec.Keystore) // which this program's environment may have
+	}
 	contract, err := contractAddress(f.contract)
 	if err != nil {
 		return runnerSettings{}, err
@@ -84,6 +89,9 @@ func newRunnerSettings(spec ServiceSpec, meta *Metadata, fetch []FetchOption, bi
 	chainID := f.chainID
 	if meta != nil && meta.OnChain != nil {
 		chainID, contract = meta.OnChain.ChainID, meta.OnChain.Contract
+	}
+	if chainID != 0 {
+		env[chainIDEnv] = strconv.FormatUint(chainID, 10)
 	}
 	set(env, ContractEnv, contract)
 	nameNetwork(env, chainID, contract)
@@ -117,7 +125,7 @@ func newRunnerSettings(spec ServiceSpec, meta *Metadata, fetch []FetchOption, bi
 	if local && chain.DataDir == "" {
 		s.planned.DataDir, s.record.DataDir = chain.LocalDataDir, chain.LocalDataDir
 	}
-	if leaked := slices.DeleteFunc([]string{keystoreEnv, passwordEnv}, func(name string) bool {
+	if leaked := slices.DeleteFunc([]string{keystoreEnv, ownKeystoreEnv, passwordEnv}, func(name string) bool {
 		return spec.Env[name] == ""
 	}); len(leaked) > 0 {
 		s.warnings = append(s.warnings, fmt.Sprintf("the functions get %s too, which only the runner needs: set it in "+

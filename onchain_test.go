@@ -36,7 +36,8 @@ while :; do sleep 0.02; done
 
 // onChain are the variables of a runner that serves a service on chain.
 var onChain = []string{"ARGS", "SERVICE_ID", "BLUEPRINT_ID", "PROTOCOL", "CHAIN", "HTTP_RPC_URL", "TANGLE_CONTRACT",
-	"STAKING_CONTRACT", "STATUS_REGISTRY_CONTRACT", "KEYSTORE_URI", "KEYSTORE_PASSWORD", "DATA_DIR", "KEY"}
+	"STAKING_CONTRACT", "STATUS_REGISTRY_CONTRACT", "BLUEPRINT_CHAIN_ID", "BLUEPRINT_KEYSTORE_URI",
+	"KEYSTORE_URI", "KEYSTORE_PASSWORD", "DATA_DIR", "KEY"}
 
 // chainSpec returns a service on chain whose runner tells what it got, and the file with that.
 func chainSpec(t testing.TB) (spec serverless.ServiceSpec, told string) {
@@ -92,6 +93,7 @@ func TestARunnerOnChainGetsWhatTheManagerGives(t *testing.T) {
 		"CHAIN": "testnet", "HTTP_RPC_URL": rpcURL, "TANGLE_CONTRACT": "0x8299d60f373f3a4a8c4878e335cb9d840e6e3730",
 		"STAKING_CONTRACT":         "0x91b1186f4f31d6e02e481c0af29c7244a3fe417d",
 		"STATUS_REGISTRY_CONTRACT": "0x2a7ceb96a9b18721b5bbb0022b4d358b3c50bcb2", "KEYSTORE_URI": "file:///keys/" + canary,
+		"BLUEPRINT_KEYSTORE_URI": "file:///keys/" + canary, "BLUEPRINT_CHAIN_ID": "84532",
 		"KEYSTORE_PASSWORD": canary, "DATA_DIR": data, "KEY": "of all"}
 	if diff := gocmp.Diff(want, heard(t, told)); diff != "" {
 		t.Errorf("the runner's environment (-want +got):\n%s", diff)
@@ -161,9 +163,10 @@ func TestWhatTheOperatorSetsWins(t *testing.T) {
 	spec.Args, spec.DataDir = []string{"start", "now"}, "elsewhere"
 	spec.Env["SERVICE_ID"], spec.Env["PROTOCOL"] = "9", "eigen"
 	spec.RunnerEnv["PROTOCOL"], spec.RunnerEnv["DATA_DIR"], spec.RunnerEnv["KEY"] = "mine", dir, "of the runner"
+	spec.RunnerEnv["KEYSTORE_URI"] = "/mine"
 	deployBeside(t, spec, "f")
 	want := map[string]string{"ARGS": "start now", "SERVICE_ID": "9", "BLUEPRINT_ID": "1", "PROTOCOL": "mine",
-		"KEYSTORE_URI": "file:///keys/" + canary, "KEYSTORE_PASSWORD": canary, "DATA_DIR": dir, "KEY": "of the runner"}
+		"KEYSTORE_URI": "/mine", "KEYSTORE_PASSWORD": canary, "DATA_DIR": dir, "KEY": "of the runner"}
 	if diff := gocmp.Diff(want, heard(t, told)); diff != "" {
 		t.Errorf("the runner's environment (-want +got):\n%s", diff)
 	}
@@ -248,7 +251,8 @@ func TestAPlanSaysWhatTheRunnerServes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := []string{"BLUEPRINT_ID", "HTTP_RPC_URL", "KEYSTORE_PASSWORD", "KEYSTORE_URI", "PROTOCOL", "SERVICE_ID"}
+			want := []string{"BLUEPRINT_ID", "BLUEPRINT_KEYSTORE_URI", "HTTP_RPC_URL",
+				"KEYSTORE_PASSWORD", "KEYSTORE_URI", "PROTOCOL", "SERVICE_ID"}
 			if diff := gocmp.Diff(want, plan.Runner.EnvNames); diff != "" {
 				t.Errorf("the runner's variables (-want +got):\n%s", diff)
 			}

@@ -36,6 +36,10 @@ type detachedRef struct {
 	// Binary is the path of the copy that it executes, which is alone in its directory. It is empty if
 	// an earlier version started the runner.
 	Binary string `json:"binary,omitempty"`
+	// Endpoint is where it answers about its health; nil if it serves no service on chain.
+	Endpoint *endpoint `json:"endpoint,omitempty"`
+	// Keeps says that it alone keeps what its jobs remember.
+	Keeps bool `json:"keeps,omitempty"`
 }
 
 // detachedRunner is a runner that outlives this program.
@@ -47,6 +51,7 @@ type detachedRunner struct {
 	health       *healthCheck
 	log          string
 	binary       string
+	keeps        bool
 }
 
 func (o *Local) newDetached(ref Ref) (*detachedRunner, detachedRef, error) {
@@ -60,8 +65,12 @@ func (o *Local) newDetached(ref Ref) (*detachedRunner, detachedRef, error) {
 		return nil, private, faas.Errorf(faas.ErrInternal, "find runner", "",
 			"the ledger's note of runner %s is damaged: %w", ref.ID, err)
 	}
-	return &detachedRunner{orc: o, ref: ref, process: private.Process, health: newHealthCheck(o.HealthURL),
-		log: private.Log, binary: private.Binary}, private, nil
+	var e endpoint
+	if private.Endpoint != nil {
+		e = *private.Endpoint
+	}
+	return &detachedRunner{orc: o, ref: ref, process: private.Process, health: newHealthCheck(o.HealthURL, e),
+		log: private.Log, binary: private.Binary, keeps: private.Keeps}, private, nil
 }
 
 // Attach finds a detached runner again. See [Local.Detached] for what the runner that it returns
@@ -159,7 +168,8 @@ func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 		}
 	}
 	// Copy before the earlier runner is stopped, because the copy may fail.
-	d := &detachedRunner{localRunner: local, orc: o, health: local.health, log: log}
+	d := &detachedRunner{localRunner: local, orc: o, health: local.health, log: log,
+		keeps: spec.Chain != nil && spec.Binary.Protocols == faas.SpeaksAll}
 	start := detached.Config{Dir: cfg.Dir, Output: log, Status: strings.TrimSuffix(log, ".log") + ".ends",
 		Mark: proctree.New()}
 	dir, err := o.copyDir(spec.Service, start.Mark)
@@ -187,7 +197,11 @@ func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 		if err := o.stopPrevious(ctx, spec.Previous); err != nil {
 			return err
 		}
-		private, err := json.Marshal(detachedRef{p, runs, log, d.binary})
+		note := detachedRef{Process: p, Runs: runs, Log: log, Binary: d.binary, Keeps: d.keeps}
+		if spec.Chain != nil {
+			note.Endpoint = &d.health.endpoint
+		}
+		private, err := json.Marshal(note)
 		if err != nil {
 			return err
 		}
@@ -204,7 +218,7 @@ func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 	}
 	cfg.Path = d.binary
 	if err = local.startPool(cfg); err == nil {
-		err = o.awaitHealthy(ctx, d)
+		err = o.awaitUp(ctx, spec, d, d.health)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.end(context.WithoutCancel(ctx)))
@@ -241,6 +255,10 @@ func (d *detachedRunner) Ref() Ref { return d.ref }
 
 // CannotInvoke says why Invoke would refuse every job. It is empty if Invoke would not.
 func (d *detachedRunner) CannotInvoke() string {
+	if d.keeps {
+		return "it serves a service on chain in a process of its own, whose jobs may remember what another process would " +
+			"not know: submit the job on chain, or deploy without Detached"
+	}
 	if d.localRunner == nil {
 		return "only the program that deployed the service has the environment to run it: deploy again to get a handle " +
 			"that can"
@@ -250,8 +268,8 @@ func (d *detachedRunner) CannotInvoke() string {
 
 // Invoke runs a local job in a process of this program.
 func (d *detachedRunner) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
-	if d.localRunner == nil {
-		return nil, refuse(jobID, d.CannotInvoke())
+	if why := d.CannotInvoke(); why != "" {
+		return nil, refuse(jobID, why)
 	}
 	return d.localRunner.Invoke(ctx, jobID, args)
 }

@@ -1,43 +1,141 @@
 package orchestrator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // healthTimeout is how long the runner may take to answer a health check.
 const healthTimeout = 5 * time.Second
 
-// healthCheck asks a runner over HTTP. A nil healthCheck asks nothing.
+// healthCheck asks a runner over HTTP.
 type healthCheck struct {
-	url    string
-	client *http.Client
+	url      string // empty: none
+	endpoint endpoint
+	client   *http.Client
 }
 
-func newHealthCheck(url string) *healthCheck {
-	if url == "" {
-		return nil
+// endpoint is where a runner that links package runner answers about itself.
+type endpoint struct {
+	File    string `json:"file"` // has the address, on a loopback interface; empty: there is no endpoint
+	Service string `json:"service"`
+}
+
+// endpointOf is where the runner of a service on chain writes its address.
+func endpointOf(spec Spec) endpoint {
+	if spec.Chain == nil {
+		return endpoint{}
 	}
-	// Without connections that stay open nothing must be closed.
-	return &healthCheck{url, &http.Client{Timeout: healthTimeout, Transport: &http.Transport{DisableKeepAlives: true}}}
+	service := strconv.FormatUint(spec.Chain.ServiceID, 10)
+	return endpoint{filepath.Join(dataDir(spec), "runner-"+service+".addr"), service}
 }
 
-// check returns h, unhealthy with the reason if the HTTP check fails.
+func newHealthCheck(url string, e endpoint) *healthCheck {
+	// Without connections that stay open nothing must be closed.
+	return &healthCheck{url, e, &http.Client{Timeout: healthTimeout, Transport: &http.Transport{DisableKeepAlives: true}}}
+}
+
+// check returns h, unhealthy with the reason if the HTTP check fails or the runner says so.
 func (c *healthCheck) check(ctx context.Context, h faas.Health) faas.Health {
-	if c == nil || !h.Healthy {
+	if !h.Healthy {
 		return h
 	}
-	if why := c.ask(ctx); why != "" {
+	why := ""
+	if c.url != "" {
+		why = c.ask(ctx)
+	}
+	if why == "" {
+		why, _ = c.askRunner(ctx)
+	}
+	if why != "" {
 		h.Healthy, h.Reason = false, why
 	}
 	return h
+}
+
+// serviceHeader of an endpoint's answer has the number of the service. A file that a runner left
+// may have the address of another program by now.
+const serviceHeader = "Blueprint-Service"
+
+// askRunner returns why the runner is not healthy, as it says itself. It returns nothing if it says
+// that it is, and false if it says nothing: it may be a runner of another kind.
+func (c *healthCheck) askRunner(ctx context.Context) (why string, said bool) {
+	if c.endpoint.File == "" {
+		return "", false
+	}
+	file, err := os.Open(c.endpoint.File)
+	if err != nil {
+		return "", false
+	}
+	text, err := io.ReadAll(io.LimitReader(file, 256))
+	_ = file.Close() // it was only read
+	if err != nil {
+		return "", false
+	}
+	address, err := netip.ParseAddrPort(strings.TrimSpace(string(text)))
+	if err != nil || !address.Addr().IsLoopback() {
+		return "", false
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address.String()+"/healthz", nil)
+	if err != nil {
+		return "", false
+	}
+	resp, err := c.client.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return fmt.Sprintf("it does not answer about its health: %v", err), false
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // what came tells enough
+	switch {
+	case resp.Header.Get(serviceHeader) != c.endpoint.Service:
+		return "", false
+	case resp.StatusCode/100 == 2:
+		return "", true
+	}
+	return cmp.Or(sanitize.Line(string(body), 500), "it answers "+resp.Status), true
+}
+
+// awaitEndpoint returns when the runner has said something about its health. It gives up after a
+// moment, because the binary may be a runner of another kind.
+func (c *healthCheck) awaitEndpoint(ctx context.Context, patience time.Duration) error {
+	if c.endpoint.File == "" {
+		return nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ticker := time.NewTicker(healthPoll)
+	defer ticker.Stop()
+	for {
+		if _, said := c.askRunner(waiting); said {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-waiting.Done():
+			if err := ctx.Err(); err != nil {
+				return faas.Errorf(faas.ErrTimeout, "start runner", "", "%w before the runner was known to run", err)
+			}
+			return nil
+		}
+	}
 }
 
 func (c *healthCheck) ask(ctx context.Context) (why string) {

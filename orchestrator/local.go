@@ -38,7 +38,9 @@ import (
 // processes have this program's environment, with the service's environment on top.
 //
 // The runner of a service on chain keeps its journal in DATA_DIR, which Start creates for this user
-// alone and nothing removes.
+// alone and nothing removes. If it links package runner, it writes into that directory where it
+// answers about its health, and Health asks there: whether it is behind the chain, reaches a node,
+// has enough gas. Start waits for up to HelloTimeout until it answers, whatever it says.
 //
 // The runner executes a private copy of the binary with the SHA-256 that was inspected, at restarts
 // too: replacing the file changes nothing before the next deployment. The copy is in the directory
@@ -73,7 +75,7 @@ type Local struct {
 	LogKeep  int
 	// HealthURL is requested (GET, for up to 5 s) whenever the runner's health is asked; every 2xx
 	// status is good. Start waits up to StartTimeout (0 means 30 s) for a good status. If HealthURL is
-	// empty, a runner whose process runs is healthy.
+	// empty, a runner whose process runs and that says nothing else itself is healthy.
 	HealthURL    string
 	StartTimeout time.Duration
 	// Detached lets the runner outlive this program: it is a [Detached]. It needs LogDir,
@@ -87,6 +89,9 @@ type Local struct {
 	// the runner with OpenService can ask for its health and stop it, but cannot invoke local jobs: no
 	// ledger holds the values of the environment. A deployment that changes nothing about the runner
 	// keeps it.
+	//
+	// The local jobs of a service on chain whose binary links faas/job run in the runner alone, so that
+	// what they remember is in one place: Invoke refuses them (see [Uninvokable]).
 	Detached bool
 }
 
@@ -117,7 +122,7 @@ func (o *Local) Start(ctx context.Context, spec Spec) (_ Runner, err error) {
 	}
 	r := &localRunner{
 		service: spec.Service, stopTimeout: o.stopTimeout(), logger: spec.Logger, host: worker.NewHost(),
-		mark: proctree.New(), residentMark: proctree.New(), health: newHealthCheck(o.HealthURL),
+		mark: proctree.New(), residentMark: proctree.New(), health: newHealthCheck(o.HealthURL, endpointOf(spec)),
 	}
 	stop := func() error {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.stopTimeout())
@@ -143,12 +148,22 @@ func (o *Local) Start(ctx context.Context, spec Spec) (_ Runner, err error) {
 		err = r.start(ctx, cfg, spec, o.helloTimeout(spec))
 	}
 	if err == nil {
-		err = o.awaitHealthy(ctx, r)
+		err = o.awaitUp(ctx, spec, r, r.health)
 	}
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}
 	return r, nil
+}
+
+// awaitUp returns when the runner answers about its health, as far as it does so.
+func (o *Local) awaitUp(ctx context.Context, spec Spec, r Runner, health *healthCheck) error {
+	if spec.Binary.Protocols == faas.SpeaksAll {
+		if err := health.awaitEndpoint(ctx, o.helloPatience()); err != nil {
+			return err
+		}
+	}
+	return o.awaitHealthy(ctx, r)
 }
 
 // isOwnRunner reports whether this process is a runner of the same binary: a program that deploys
@@ -229,8 +244,10 @@ func makeDataDir(spec Spec) error {
 	return nil
 }
 
+func (o *Local) helloPatience() time.Duration { return cmp.Or(max(o.HelloTimeout, 0), 2*time.Second) }
+
 func (o *Local) helloTimeout(spec Spec) time.Duration {
-	timeout := cmp.Or(max(o.HelloTimeout, 0), 2*time.Second)
+	timeout := o.helloPatience()
 	if spec.LocalJobs != nil && len(spec.LocalJobs) == 0 {
 		timeout = min(timeout, 250*time.Millisecond) // nobody calls
 	}
@@ -249,9 +266,9 @@ type localRunner struct {
 	pool         *worker.Pool     // nil if nothing can be invoked
 	runner       bool             // the pool's process is the runner
 	resident     *worker.Resident // nil unless a binary without faas/job is kept running
-	health       *healthCheck     // may be nil
-	logFile      *files.Rotating  // may be nil
-	lines        logs.Ring        // the last ones
+	health       *healthCheck
+	logFile      *files.Rotating // may be nil
+	lines        logs.Ring       // the last ones
 
 	removing sync.Once // of dir
 }
