@@ -283,7 +283,7 @@ func (r *Runner) heart(ctx context.Context, p *parts, b *blueprint, tell func(Ev
 		}
 	}
 	return &heart{registry: registry, service: r.config.ServiceID, blueprint: b.id, operator: r.operator,
-		call: p.chain.Call, send: p.queue.Send, status: r.Status, metrics: r.options.metrics, emit: tell}, nil
+		chain: p.chain, send: p.queue.Send, status: r.Status, metrics: r.options.metrics, emit: tell}, nil
 }
 
 // patiently repeats what fails because no node answers.
