@@ -41,8 +41,9 @@ func (r *Runner) prepare(ctx context.Context, c *chain.Chain) (*blueprint, error
 	jobs, err := c.Jobs(ctx, b.id)
 	var refused *chain.Revert
 	var layout *tangle.UnknownLayoutError
+	var malformed *tangle.DecodeError
 	switch {
-	case errors.As(err, &refused), errors.As(err, &layout):
+	case errors.As(err, &refused), errors.As(err, &layout), errors.As(err, &malformed):
 		warn("the schemas of results are not known: blueprint %d: %v", b.id, err)
 	case err != nil:
 		return nil, err

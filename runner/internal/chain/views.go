@@ -180,27 +180,15 @@ func (c *Chain) Blueprint(ctx context.Context, blueprint uint64) (s tangle.Statu
 // Jobs returns the definitions of a blueprint's jobs, in the order of their ids, with the schemas
 // of their inputs and outputs.
 func (c *Chain) Jobs(ctx context.Context, blueprint uint64) ([]tangle.Job, error) {
-	var jobs []tangle.Job
-	data := newCall(0x6171fea8, 1).uint(blueprint).encode()
-	answers, node, err := c.rpc.Do(ctx, []rpc.Call{{Method: "eth_call", Required: true,
-		Params: []any{Call{To: c.contract, Data: data}.params(), "latest"}, Check: func(result []byte) error {
-			raw, err := parseBytes(result)
-			if err != nil {
-				return err
-			}
-			def, err := tangle.DecodeDefinition(raw)
-			if err == nil {
-				jobs = def.Jobs
-			}
-			return err
-		}}})
+	data, err := c.Call(ctx, Call{To: c.contract, Data: newCall(0x6171fea8, 1).uint(blueprint).encode()})
 	if err != nil {
 		return nil, err
 	}
-	if answers[0].Err != nil {
-		return nil, callError(node.RPCError(answers[0].Err, "eth_call"))
+	definition, err := tangle.DecodeDefinition(data)
+	if err != nil {
+		return nil, err
 	}
-	return jobs, nil
+	return definition.Jobs, nil
 }
 
 // JobRules is what the blueprint's manager says of a job.
