@@ -151,9 +151,9 @@ func (w *wish) pursue(ctx context.Context, l *life, m *txmgr.Manager, calm func(
 // than once; no nonce is open; whatever used a nonce was stored before, or is foreign; and what is
 // foreign was not ours.
 func TestAfterAnyHistoryEveryWishIsMinedOnce(t *testing.T) {
-	n := 300
+	n := 80
 	if testing.Short() {
-		n = 30
+		n = 10
 	}
 	for seed := range n {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

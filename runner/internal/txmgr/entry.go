@@ -71,6 +71,7 @@ type entry struct {
 	mined   *chain.Receipt // of one of the versions
 	by      *work          // what was mined
 	settled bool           // as deep as wanted
+	counted bool           // told, and in the status
 	foreign uint64         // the head when the nonce was found to be used by somebody else; 0: it is not
 
 	missing   time.Time // since when no receipt is found although there should be one; zero: it is not

@@ -1,6 +1,7 @@
 package txmgr
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -345,6 +346,19 @@ func (m *Manager) seen(e *entry, r *chain.Receipt) {
 		e.work.finish(nil, errAgain) // what the nonce was last used for lost to what it was used for before
 		e.work = e.by
 	}
+	if e.by.ours || e.by.filler { // else an earlier process has told it, perhaps
+		m.count(e)
+	}
+	if !r.Succeeded {
+		e.by.over = true // whoever wanted it knows, and tries again if it makes sense
+	}
+	e.by.finish(r, nil)
+}
+
+// count counts and tells a nonce that is used for good.
+func (m *Manager) count(e *entry) {
+	r := e.mined
+	e.counted = true
 	cost := new(big.Int)
 	if r.GasPrice != nil {
 		cost.Mul(r.GasPrice, new(big.Int).SetUint64(r.GasUsed))
@@ -358,16 +372,12 @@ func (m *Manager) seen(e *entry, r *chain.Receipt) {
 	m.status.Spent = new(big.Int).Add(m.status.Spent, cost)
 	m.mu.Unlock()
 	m.tell(Event{Kind: Mined, Label: e.by.label, Nonce: e.nonce, Tx: r.Tx, GasUsed: r.GasUsed, Cost: cost})
-	if !r.Succeeded {
-		e.by.over = true // whoever wanted it knows, and tries again if it makes sense
-	}
-	e.by.finish(r, nil)
 }
 
 // takenBack notes that a reorg took a mined transaction back.
 func (m *Manager) takenBack(e *entry, now time.Time) {
 	m.tell(Event{Kind: TakenBack, Label: e.by.label, Nonce: e.nonce, Tx: e.mined.Tx})
-	e.mined, e.by, e.settled, e.missing, e.spent = nil, nil, false, time.Time{}, false
+	e.mined, e.by, e.settled, e.counted, e.missing, e.spent = nil, nil, false, false, time.Time{}, false
 	e.accepted, e.resend, e.priced, e.pricedAt = true, now, now, m.head.Number
 }
 
@@ -556,7 +566,10 @@ func (m *Manager) adopt(ctx context.Context, req *request) {
 			continue
 		}
 		w := e.versions[i].work
-		if w != e.work || w.waited() || w.to != req.To || string(w.data) != string(req.Data) {
+		if w != e.work || w.waited() || w.to != req.To || !bytes.Equal(w.data, req.Data) {
+			if e.unclaimed() { // it was reserved for this request
+				m.vacate(e, nil)
+			}
 			break
 		}
 		if w.req != nil {
@@ -570,6 +583,9 @@ func (m *Manager) adopt(ctx context.Context, req *request) {
 				m.broadcast(ctx, e)
 			}
 		case e.settled:
+			if !e.counted {
+				m.count(e)
+			}
 			w.finish(e.mined, nil)
 		case req.Mined != nil:
 			req.Mined(e.mined)
@@ -603,7 +619,7 @@ func (m *Manager) place(ctx context.Context, nonce uint64, w *work) {
 
 // reprice makes a version with higher fees. It returns errCeiling if they cannot be raised.
 func (m *Manager) reprice(ctx context.Context, e *entry, eighths int64) error {
-	if _, _, ok := m.price(*m.fees, e.last(), eighths); !ok || len(e.versions) >= maxVersions {
+	if _, _, ok := m.price(*m.fees, e.last(), e.work.gas, eighths); !ok || len(e.versions) >= maxVersions {
 		return errCeiling
 	}
 	return m.sign(ctx, e, e.work, eighths)
@@ -612,7 +628,7 @@ func (m *Manager) reprice(ctx context.Context, e *entry, eighths int64) error {
 // sign makes a version of an entry and stores it. If it is the first of its work, it is told before
 // any node gets it.
 func (m *Manager) sign(ctx context.Context, e *entry, w *work, eighths int64) error {
-	tip, limit, _ := m.price(*m.fees, e.last(), eighths)
+	tip, limit, _ := m.price(*m.fees, e.last(), w.gas, eighths)
 	t := tx.Tx{
 		ChainID: m.cfg.Chain.ID(), Nonce: e.nonce, Tip: tip, Cap: limit, Gas: w.gas,
 		To: w.to, Value: w.value, Data: w.data,
