@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -88,6 +89,39 @@ func (s settings) dryRun(ctx context.Context, w io.Writer, o *options) error {
 			say("job", "%d runs here", id)
 		}
 	}
+	return s.sayOpen(ctx, c, say)
+}
+
+// sayOpen tells which calls are open.
+func (s settings) sayOpen(ctx context.Context, c *chain.Chain, say func(name, format string, args ...any)) error {
+	w := &watcher{chain: c, service: s.ServiceID}
+	n, err := w.callsUntil(ctx, math.MaxUint64, 0)
+	if err != nil {
+		return err
+	}
+	const listed = 20
+	open, words := 0, ""
+	for from := uint64(0); from < n; from += callsAtOnce {
+		calls, err := w.calls(ctx, from, min(from+callsAtOnce, n))
+		if err != nil {
+			return err
+		}
+		for _, call := range calls {
+			if call.Completed {
+				continue
+			}
+			switch open++; {
+			case open <= listed:
+				words += fmt.Sprintf(" %d", call.number)
+			case open == listed+1:
+				words += " ..."
+			}
+		}
+	}
+	if open > 0 {
+		words = ":" + words
+	}
+	say("open", "%d of %d calls%s", open, n, words)
 	return nil
 }
 

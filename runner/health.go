@@ -78,8 +78,9 @@ type endpoint struct {
 	latency  histogram
 }
 
-// listen makes the endpoint listen, and writes its address to a file in the directory.
-func listen(addr, dir string, service uint64, status func() Status, act actions, logger *slog.Logger) (*endpoint,
+// listen makes the endpoint listen, and writes its address to a file in the directory unless another
+// runner answers there.
+func listen(ctx context.Context, addr, dir string, service uint64, status func() Status, act actions, logger *slog.Logger) (*endpoint,
 	error) {
 	bad := func(err error) error {
 		return faas.Errorf(faas.ErrInvalidArgument, "listen for health requests", "", "at %q: %w", addr, err)
@@ -96,10 +97,53 @@ func listen(addr, dir string, service uint64, status func() Status, act actions,
 		return e, nil
 	}
 	e.file = filepath.Join(dir, fmt.Sprintf("runner-%d.addr", service))
-	if err := files.Write(e.file, e.line(), 0o600); err != nil {
-		return nil, errors.Join(bad(err), l.Close())
+	if e.taken(ctx) {
+		return e, nil
+	}
+	if err := e.publish(); err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
 	return e, nil
+}
+
+// publish writes the address to the file. The runner that has the journal is the one to be found
+// there, and calls it again.
+func (e *endpoint) publish() error {
+	if e.file == "" {
+		return nil
+	}
+	err := os.MkdirAll(filepath.Dir(e.file), 0o700)
+	if err == nil {
+		err = files.Write(e.file, e.line(), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("writing where the health endpoint listens: %w", err)
+	}
+	return nil
+}
+
+// taken reports whether another runner answers at the address in the file. A process that was killed
+// leaves the file behind.
+func (e *endpoint) taken(ctx context.Context) bool {
+	text, err := os.ReadFile(e.file)
+	addr := strings.TrimSpace(string(text))
+	if err != nil || checkLoopback(addr) != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodHead, "http://"+addr+"/status", nil)
+	if err != nil {
+		return false
+	}
+	t := &http.Transport{} // no proxy
+	defer t.CloseIdleConnections()
+	resp, err := t.RoundTrip(r)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.Header.Get(serviceHeader) == strconv.FormatUint(e.service, 10)
 }
 
 // line is the content of the file.
@@ -211,6 +255,8 @@ func answer(w http.ResponseWriter, err error) {
 		http.Error(w, err.Error(), http.StatusNotFound)
 	case code == faas.ErrConflict, code == faas.ErrInvalidArgument:
 		http.Error(w, err.Error(), http.StatusConflict)
+	case code == faas.ErrUnavailable:
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	default:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}

@@ -70,7 +70,7 @@ func TestHealthNamesEveryReason(t *testing.T) {
 // serveHealth starts an endpoint, and returns a function that stops it.
 func serveHealth(t *testing.T, dir string, status func() Status, act actions) (e *endpoint, stop func()) {
 	t.Helper()
-	e, err := listen("127.0.0.1:0", dir, 7, status, act, slog.New(slog.DiscardHandler))
+	e, err := listen(t.Context(), "127.0.0.1:0", dir, 7, status, act, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,9 +218,30 @@ func TestAnotherRunnersAddressIsLeftAlone(t *testing.T) {
 	}
 }
 
+// Until it has the journal, a second runner leaves the first one's address alone.
+func TestTheAddressOfARunnerThatAnswersIsKept(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "runner-7.addr")
+	first, _ := serveHealth(t, dir, well, actions{})
+	second, stop := serveHealth(t, dir, well, actions{})
+	if text, err := os.ReadFile(path); err != nil || string(text) != string(first.line()) {
+		t.Errorf("got %q, %v", text, err)
+	}
+	if err := second.publish(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != string(second.line()) {
+		t.Errorf("got %q, %v", text, err)
+	}
+	stop()
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the file is still there: %v", err)
+	}
+}
+
 func TestTheEndpointListensOnlyOnLoopback(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:0", ":0", "127.0.0.1"} {
-		_, err := listen(addr, "", 7, well, actions{}, slog.New(slog.DiscardHandler))
+		_, err := listen(t.Context(), addr, "", 7, well, actions{}, slog.New(slog.DiscardHandler))
 		if faas.CodeOf(err) != faas.ErrInvalidArgument {
 			t.Errorf("%s: got %v", addr, err)
 		}

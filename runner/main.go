@@ -165,6 +165,8 @@ func (s start) main(h job.Handlers, opts []Option) int {
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	switch {
+	case errors.Is(err, ErrServiceOver), errors.Is(err, ErrOperatorLeft):
+		return exitDone
 	case faas.CodeOf(err) == faas.ErrInvalidArgument, faas.CodeOf(err) == faas.ErrNotLinked:
 		return exitUsage
 	}
@@ -214,23 +216,26 @@ func (s start) run(ctx context.Context, h job.Handlers, opts []Option) error {
 	if env.registration {
 		return env.registerOnly(ctx, o)
 	}
-	if done, err := env.registerFirst(ctx, o); done || err != nil {
-		return err
-	}
 	functions, closeFunctions, err := faas.OpenRegistry(ctx, env.delegated, nil)
 	if err != nil {
 		return fmt.Errorf("the functions of %s: %w", faas.RunnerConfigEnv, err)
 	}
-	r, err := New(env.Config, append(opts, WithFunctions(functions))...)
-	if err == nil {
-		if s.offered {
-			answerHost(ctx, r.handlers(), stop, logger)
-		}
-		if err = r.Run(ctx); ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			err = nil
-		}
+	return errors.Join(s.work(ctx, stop, env, append(opts, WithFunctions(functions))), closeFunctions())
+}
+
+// work registers the operator or runs the runner. stop ends ctx.
+func (s start) work(ctx context.Context, stop func(), env settings, opts []Option) error {
+	if done, err := env.registerFirst(ctx, newOptions(opts)); done || err != nil {
+		return err
 	}
-	return errors.Join(err, closeFunctions())
+	r, err := New(env.Config, opts...)
+	if err != nil {
+		return err
+	}
+	if s.offered {
+		answerHost(ctx, r.handlers(), stop, r.options.logger)
+	}
+	return r.Run(ctx)
 }
 
 // answerHost answers the calls of the program that started this one, over standard input and output.

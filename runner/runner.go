@@ -129,17 +129,18 @@ func (r *Runner) Run(ctx context.Context) error {
 		return faas.Errorf(faas.ErrInvalidArgument, "run", "", "Run was called before")
 	}
 	observers := r.options.observers
+	publish := func() error { return nil }
 	var background sync.WaitGroup
 	defer background.Wait()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	if r.options.healthAddr != "" {
-		e, err := listen(r.options.healthAddr, r.config.DataDir, r.config.ServiceID, r.Status,
+		e, err := listen(ctx, r.options.healthAddr, r.config.DataDir, r.config.ServiceID, r.Status,
 			actions{retry: r.Retry, claim: r.claim}, r.options.logger)
 		if err != nil {
 			return err
 		}
-		observers = append(slices.Clone(observers), e.observe)
+		observers, publish = append(slices.Clone(observers), e.observe), e.publish
 		serving, end := context.WithCancel(context.WithoutCancel(ctx)) // to the end of the stop
 		defer end()
 		background.Go(func() {
@@ -150,7 +151,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	events := newBus(r.config.ServiceID, r.options.logger, observers)
 	defer events.close()
-	err := r.run(ctx, events.tell)
+	err := r.run(ctx, publish, events.tell)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -160,7 +161,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	return nil
 }
 
-func (r *Runner) run(ctx context.Context, tell func(Event)) error {
+func (r *Runner) run(ctx context.Context, publish func() error, tell func(Event)) error {
 	p := &parts{}
 	if err := r.patiently(ctx, tell, func() (err error) {
 		p.chain, err = chain.Open(ctx, chain.Config{URLs: r.nodes, Contract: r.contract, ChainID: r.config.ChainID,
@@ -177,6 +178,9 @@ func (r *Runner) run(ctx context.Context, tell func(Event)) error {
 		return err
 	}
 	defer p.journal.Close()
+	if err := publish(); err != nil {
+		return err
+	}
 	var b *blueprint
 	if err := r.patiently(ctx, tell, func() (err error) {
 		b, err = r.prepare(ctx, p.chain)
