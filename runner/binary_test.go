@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +25,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/devchain"
+	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 	"github.com/tangle-network/blueprint-serverless/runner"
 )
@@ -182,15 +185,18 @@ func await(t *testing.T, what string, reached func() bool) {
 // its service 0.
 type devnet struct {
 	*devchain.Chain
-	url string
-	env map[string]string
+	node    *devchain.Node
+	url     string
+	env     map[string]string
+	service uint64
 }
 
 func startChain(t *testing.T, account int) *devnet {
 	t.Helper()
 	c := devchain.New(devchain.Config{})
 	t.Cleanup(c.Close)
-	url, err := c.Node().Listen()
+	node := c.Node()
+	url, err := node.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +205,7 @@ func startChain(t *testing.T, account int) *devnet {
 	if err := os.WriteFile(key, []byte(hex.EncodeToString(devchain.Key(account))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &devnet{c, url, map[string]string{
+	return &devnet{Chain: c, node: node, url: url, env: map[string]string{
 		"HTTP_RPC_URL": url, "WS_RPC_URL": "ws://127.0.0.1:1", "KEYSTORE_URI": "file://" + key,
 		"DATA_DIR": filepath.Join(dir, "data"), "BLUEPRINT_ID": "0", "SERVICE_ID": "0", "PROTOCOL": "tangle",
 		"CHAIN": "local_testnet", "TANGLE_CONTRACT": devchain.Contract.String(),
@@ -219,9 +225,14 @@ func (d *devnet) with(changes ...string) map[string]string {
 	return env
 }
 
+// addressFile is where a runner of the service writes where it answers about its health.
+func (d *devnet) addressFile() string {
+	return filepath.Join(d.env["DATA_DIR"], fmt.Sprintf("runner-%d.addr", d.service))
+}
+
 func (d *devnet) submit(t *testing.T, job uint8, inputs string) uint64 {
 	t.Helper()
-	call, err := d.Submit(0, job, []byte(inputs))
+	call, err := d.Submit(d.service, job, []byte(inputs))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,8 +242,8 @@ func (d *devnet) submit(t *testing.T, job uint8, inputs string) uint64 {
 // answer waits for the result of a call.
 func (d *devnet) answer(t *testing.T, p *program, call uint64) string {
 	t.Helper()
-	p.await(t, fmt.Sprintf("the result of call %d", call), func() bool { return len(d.Results(0, call)) > 0 })
-	return string(d.Results(0, call)[0].Output)
+	p.await(t, fmt.Sprintf("the result of call %d", call), func() bool { return len(d.Results(d.service, call)) > 0 })
+	return string(d.Results(d.service, call)[0].Output)
 }
 
 func TestAProgramWithoutEnvironmentSaysWhatItNeeds(t *testing.T) {
@@ -364,7 +375,7 @@ func TestARegistrationThatIsRefusedSaysWhy(t *testing.T) {
 // health asks a runner by the address in its data directory.
 func health(t *testing.T, d *devnet, path string) (int, string) {
 	t.Helper()
-	addr, err := os.ReadFile(filepath.Join(d.env["DATA_DIR"], "runner-0.addr"))
+	addr, err := os.ReadFile(d.addressFile())
 	if err != nil {
 		return 0, ""
 	}
@@ -444,6 +455,130 @@ func TestTwoRunnersDoNotShareADirectory(t *testing.T) {
 	}
 	if code, _ := health(t, d, "/healthz"); code != http.StatusOK {
 		t.Error("the address of the first runner is lost")
+	}
+}
+
+// post asks a runner to do something, and returns the status.
+func post(t *testing.T, d *devnet, path string) int {
+	t.Helper()
+	addr, err := os.ReadFile(d.addressFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequest(http.MethodPost, "http://"+strings.TrimSpace(string(addr))+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Blueprint-Runner", "test")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+func TestWhatAnOperatorMayAskOfARunner(t *testing.T) {
+	d := startChain(t, member)
+	blueprint := d.AddBlueprint(devchain.Blueprint{Rate: big.NewInt(1e15), Definition: tangle.Definition{
+		Jobs: make([]tangle.Job, 4)}})
+	d.service = d.AddService(devchain.Service{Blueprint: blueprint, PerJob: true})
+	d.env["BLUEPRINT_ID"], d.env["SERVICE_ID"] = fmt.Sprint(blueprint), fmt.Sprint(d.service)
+	p := command(t, d.env, "run", "--test-mode", "--pretty")
+	p.begin(t)
+	failing := d.submit(t, fails, "")
+	var status runner.Status
+	failures := func(n uint64) func() bool {
+		return func() bool {
+			_, text := health(t, d, "/status")
+			return json.Unmarshal([]byte(text), &status) == nil && status.Outcomes[runner.JobFailed] == n
+		}
+	}
+	p.await(t, "the job's failure", failures(1))
+	if code := post(t, d, fmt.Sprintf("/retry?call=%d", failing)); code != http.StatusAccepted {
+		t.Errorf("a retry is answered with %d", code)
+	}
+	p.await(t, "the second failure", func() bool {
+		return strings.Count(p.stderr.String(), "no luck") == 2
+	})
+	if code := post(t, d, "/retry?call=77"); code != http.StatusNotFound {
+		t.Errorf("a retry of no call is answered with %d", code)
+	}
+	if code := post(t, d, "/claim"); code != http.StatusNotFound {
+		t.Errorf("a claim of nothing is answered with %d", code)
+	}
+	d.answer(t, p, d.submit(t, upper, "x"))
+	if d.Rewards(devchain.Account(member)).Sign() == 0 {
+		t.Fatal("the result earned nothing")
+	}
+	if code := post(t, d, "/claim"); code != http.StatusAccepted {
+		t.Errorf("a claim is answered with %d", code)
+	}
+	if rewards := d.Rewards(devchain.Account(member)); rewards.Sign() != 0 {
+		t.Errorf("%s wei are left after the claim", rewards)
+	}
+}
+
+func TestHeartbeatsBeginWithTheRunnerAndEndWithIt(t *testing.T) {
+	const healthy, offline = 0, 2
+	d := startChain(t, member)
+	p := command(t, d.with("TEST_HEARTBEATS", "1"), "run", "--test-mode", "-vv", "--pretty")
+	p.begin(t)
+	p.await(t, "a heartbeat", func() bool {
+		beats, _, status := d.Beats(0, devchain.Account(member))
+		return beats == 1 && status == healthy
+	})
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.end(t); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if _, _, status := d.Beats(0, devchain.Account(member)); status != offline {
+		t.Errorf("the registry says %d, want %d", status, offline)
+	}
+}
+
+// Nothing that a runner writes or answers holds a secret, an input or an output.
+func TestSecretsStayWithTheRunner(t *testing.T) {
+	const secret, input = "s3cr3t", "confidential"
+	d := startChain(t, member)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/"+secret {
+			http.Error(w, "no key", http.StatusUnauthorized)
+			return
+		}
+		d.node.ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+	dead := "http://user:" + secret + "@127.0.0.1:1/" + secret
+	env := d.with("HTTP_RPC_URL", dead+","+proxy.URL+"/v2/"+secret, "KEYSTORE_PASSWORD", secret)
+	dry := command(t, env, "run", "--dry-run")
+	dry.run(t)
+	p := command(t, env, "run", "--test-mode", "-vv")
+	p.begin(t)
+	if got := d.answer(t, p, d.submit(t, upper, input)); got != strings.ToUpper(input) {
+		t.Errorf("got %q", got)
+	}
+	d.submit(t, fails, input)
+	p.await(t, "the failed job", func() bool { return strings.Contains(p.stderr.String(), "no luck") })
+	_, status := health(t, d, "/status")
+	_, metrics := health(t, d, "/metrics")
+	if err := p.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	p.end(t)
+	key := hex.EncodeToString(devchain.Key(member))
+	for name, text := range map[string]string{"the log": p.stderr.String(), "standard output": p.stdout.String(), "status": status,
+		"metrics": metrics, "the dry run": dry.stdout.String() + dry.stderr.String()} {
+		for _, hidden := range []string{secret, input, strings.ToUpper(input), key, hex.EncodeToString([]byte(input))} {
+			if strings.Contains(strings.ToLower(text), strings.ToLower(hidden)) {
+				t.Errorf("%q is in %s: %s", hidden, name, text)
+			}
+		}
+	}
+	if !strings.Contains(dry.stdout.String(), "http://127.0.0.1:1: ") {
+		t.Errorf("the dry run does not tell of the dead node")
 	}
 }
 

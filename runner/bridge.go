@@ -30,12 +30,8 @@ func knock(ctx context.Context, socket string, patience time.Duration, logger *s
 		if ctx.Err() == nil {
 			logger.Debug("the manager's bridge does not answer yet", "socket", socket, "reason", err)
 		}
-		wait := time.NewTimer(delay)
-		select {
-		case <-ctx.Done():
-			wait.Stop()
+		if !sleep(ctx, delay) {
 			return fmt.Errorf("the manager's bridge at %s did not answer: %w", socket, err)
-		case <-wait.C:
 		}
 	}
 }

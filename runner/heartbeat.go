@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/runner/internal/chain"
@@ -38,7 +39,7 @@ type heart struct {
 	emit      func(Event)
 	jitter    func(time.Duration) time.Duration // nil: random
 
-	beaten bool // once at least, and not reported offline since
+	beaten atomic.Bool // a heartbeat may be on its way, and none was followed by offline
 }
 
 // defaultInterval is the registry's, for services that set none.
@@ -60,6 +61,13 @@ func (h *heart) run(ctx context.Context) {
 	if jitter == nil {
 		jitter = func(most time.Duration) time.Duration { return rand.N(most) }
 	}
+	// A runner that has just started is behind the chain, which is no reason to call it degraded.
+	const patience = time.Minute
+	for start := time.Now(); !h.status().Ready && time.Since(start) < patience; {
+		if !sleep(ctx, time.Second/4) {
+			return
+		}
+	}
 	for {
 		every := defaultInterval / 5 // if the registry cannot be asked
 		cfg, err := h.chain.HeartbeatConfig(ctx, h.registry, h.service)
@@ -74,13 +82,21 @@ func (h *heart) run(ctx context.Context) {
 			h.emit(Event{Kind: EventHeartbeat, Err: fmt.Errorf("heartbeat: %w", err)})
 		}
 		// Earlier than asked for, so that a slow block is no missed heartbeat.
-		wait := time.NewTimer(every - jitter(every/10))
-		select {
-		case <-ctx.Done():
-			wait.Stop()
+		if !sleep(ctx, every-jitter(every/10)) {
 			return
-		case <-wait.C:
 		}
+	}
+}
+
+// sleep reports false if ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
@@ -108,11 +124,14 @@ func (h *heart) beat(ctx context.Context, cfg chain.HeartbeatConfig) error {
 			}
 			return nil
 		},
+		Sent: func(chain.Word) error {
+			h.beaten.Store(true)
+			return nil
+		},
 	})
 	if err != nil {
 		return err
 	}
-	h.beaten = true
 	e := Event{Kind: EventHeartbeat, Block: r.Block, Tx: r.Tx.String(), GasUsed: r.GasUsed}
 	if !r.Succeeded {
 		e.Err = fmt.Errorf("heartbeat: transaction %s was mined and reverted", r.Tx)
@@ -133,10 +152,9 @@ func (h *heart) values(s Status) map[string]uint64 {
 // offline reports the operator offline before a planned stop, if it ever beat. run must have
 // returned.
 func (h *heart) offline(ctx context.Context) error {
-	if !h.beaten || h.status().Over != "" {
+	if h.status().Over != "" || !h.beaten.Swap(false) {
 		return nil
 	}
-	h.beaten = false
 	_, err := h.send(ctx, txmgr.Request{Label: "go offline", To: h.registry, Data: chain.GoOffline(h.service)})
 	if err != nil {
 		return fmt.Errorf("reporting the operator offline: %w", err)

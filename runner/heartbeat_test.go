@@ -18,11 +18,12 @@ import (
 
 // beating is a heart on a clock of its own, and what it did.
 type beating struct {
-	heart
+	*heart
 	sent   []string // when, status code and metrics
 	events []Event
 	config chain.HeartbeatConfig
 	down   bool  // no node answers
+	stuck  bool  // no transaction is mined
 	fails  error // of the next sends
 	state  Status
 }
@@ -31,7 +32,7 @@ func newBeating(t *testing.T) *beating {
 	b := &beating{config: chain.HeartbeatConfig{Interval: 120}, state: well()}
 	judge(&b.state)
 	start := time.Now()
-	b.heart = heart{
+	b.heart = &heart{
 		chain: b, registry: chain.Address{1}, service: 7, blueprint: 3, operator: chain.Address{2},
 		send: func(ctx context.Context, r txmgr.Request) (*chain.Receipt, error) {
 			if r.To != b.registry {
@@ -61,6 +62,15 @@ func newBeating(t *testing.T) *beating {
 			b.sent = append(b.sent, when)
 			if b.fails != nil {
 				return nil, b.fails
+			}
+			if r.Sent != nil {
+				if err := r.Sent(chain.Word{}); err != nil {
+					t.Error(err)
+				}
+			}
+			if b.stuck {
+				<-ctx.Done()
+				return nil, ctx.Err()
 			}
 			return &chain.Receipt{Succeeded: true, GasUsed: 75_000, Block: 9}, nil
 		},
@@ -104,6 +114,36 @@ func TestHeartbeatsComeBeforeTheIntervalIsOver(t *testing.T) {
 		}
 		if err := b.offline(t.Context()); err != nil || len(b.sent) != 4 {
 			t.Errorf("offline again: %v, %v", err, b.sent)
+		}
+	})
+}
+
+func TestTheFirstHeartbeatWaitsUntilTheRunnerHasCaughtUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBeating(t)
+		b.state.Ready = false
+		b.beatFor(59 * time.Second)
+		if len(b.sent) != 0 {
+			t.Errorf("sent %v", b.sent)
+		}
+		b.beatFor(61 * time.Second) // degraded or not, silence is worse
+		if len(b.sent) != 1 {
+			t.Errorf("sent %v", b.sent)
+		}
+	})
+}
+
+func TestAHeartbeatThatIsOnItsWayIsFollowedByOffline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBeating(t)
+		b.stuck = true
+		b.beatFor(time.Second)
+		b.stuck = false
+		if err := b.offline(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]string{"0s 0", "1s offline"}, b.sent); diff != "" {
+			t.Error(diff)
 		}
 	})
 }

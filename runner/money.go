@@ -57,12 +57,8 @@ func (p *purse) run(ctx context.Context) {
 		if n%rewardsEvery == 0 {
 			p.lookForRewards(ctx)
 		}
-		wait := time.NewTimer(balanceEvery)
-		select {
-		case <-ctx.Done():
-			wait.Stop()
+		if !sleep(ctx, balanceEvery) {
 			return
-		case <-wait.C:
 		}
 	}
 }

@@ -36,5 +36,8 @@ func main() {
 	if inputs, ok := os.LookupEnv("TEST_INPUTS"); ok {
 		opts = append(opts, runner.WithRegistration(func(context.Context) ([]byte, error) { return []byte(inputs), nil }))
 	}
+	if os.Getenv("TEST_HEARTBEATS") != "" {
+		opts = append(opts, runner.WithHeartbeats(nil))
+	}
 	runner.Main(handlers, opts...)
 }
