@@ -90,6 +90,13 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// Once returns a client of the same nodes that asks each at most once.
+func (c *Client) Once() *Client {
+	once := *c
+	once.tries = 1
+	return &once
+}
+
 // Nodes returns all nodes in the order of the URLs.
 func (c *Client) Nodes() []*Node { return slices.Clone(c.nodes) }
 

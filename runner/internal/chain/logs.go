@@ -32,12 +32,18 @@ func (c *Chain) Logs(ctx context.Context, q LogQuery, from, to uint64, toHash Wo
 		if width := c.window.width(); end-from >= width {
 			end = from + width - 1
 		}
-		logs, err := c.logs(ctx, q, from, end, to, toHash)
+		// To ask for less is better than to ask again, if that may help.
+		logs, err := c.logs(ctx, c.rpc.Once(), q, from, end, to, toHash)
+		if err != nil && c.window.shrink(from, end, err) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil && !errors.Is(err, rpc.ErrAbsent) {
+			logs, err = c.logs(ctx, c.rpc, q, from, end, to, toHash)
+		}
+		if err != nil && c.window.shrink(from, end, err) && ctx.Err() == nil {
+			continue
+		}
 		if err != nil {
-			if next, ok := c.window.shrink(from, end, err); ok && ctx.Err() == nil {
-				c.log.Debug("a node refused a range of blocks", "blocks", end-from+1, "next", next, "error", err)
-				continue
-			}
 			return nil, noBlock(err)
 		}
 		c.window.grow(from, end)
@@ -58,12 +64,12 @@ func (c *Chain) Logs(ctx context.Context, q LogQuery, from, to uint64, toHash Wo
 }
 
 // logs asks for the logs of the blocks from..end, of a node that has the block to.
-func (c *Chain) logs(ctx context.Context, q LogQuery, from, end, to uint64, toHash Word) (logs []Log, err error) {
+func (c *Chain) logs(ctx context.Context, client *rpc.Client, q LogQuery, from, end, to uint64, toHash Word) (logs []Log, err error) {
 	filter := c.filter(q)
 	filter["fromBlock"], filter["toBlock"] = rpc.Quantity(from), rpc.Quantity(end)
 	var last Block
 	block := blockCall(to, &last)
-	_, _, err = c.rpc.Do(ctx, []rpc.Call{
+	_, _, err = client.Do(ctx, []rpc.Call{
 		{Method: "eth_getLogs", Params: []any{filter}, Required: true, Check: func(result []byte) (err error) {
 			logs, err = c.parse(result, q)
 			for _, l := range logs {
@@ -202,13 +208,14 @@ func (w *window) width() uint64 {
 	return w.now
 }
 
-// shrink reports whether a query over fewer blocks may succeed where this one failed, and the new
-// width.
-func (w *window) shrink(from, end uint64, err error) (width uint64, ok bool) {
+// shrink reports whether a query over fewer blocks may succeed where this one failed, and makes the
+// next ones as wide.
+func (w *window) shrink(from, end uint64, err error) bool {
 	var failure *rpc.Error
 	if from == end || !errors.As(err, &failure) || errors.Is(err, rpc.ErrAbsent) {
-		return 0, false
+		return false
 	}
+	var width uint64
 	span := end - from + 1
 	switch {
 	case tooWide(err), failure.Status == http.StatusRequestEntityTooLarge:
@@ -220,7 +227,7 @@ func (w *window) shrink(from, end uint64, err error) (width uint64, ok bool) {
 		failure.Kind == rpc.ErrUnreachable && !failure.Unsent():
 		width = (span + 3) / 4 // such a node says nothing, and takes long to say it
 	default:
-		return 0, false
+		return false
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -228,7 +235,7 @@ func (w *window) shrink(from, end uint64, err error) (width uint64, ok bool) {
 		w.refused = span
 	}
 	w.good = 0
-	return width, true
+	return true
 }
 
 // grow takes note that a query succeeded. The width grows by an eighth up to what was refused, and
