@@ -126,6 +126,8 @@ func TestRefusesTransactions(t *testing.T) {
 		}), "-32003 insufficient gas for floor", "-32000 insufficient gas for floor"},
 		{"too much gas", signed(1, 5, func(tx *transaction) { tx.gas = 1<<24 + 1 }),
 			"-32003 transaction gas limit too high", "-32000 transaction gas limit too high"},
+		{"a fee of 1.6 ether", signed(2, 5, func(tx *transaction) { tx.gas, tx.cap = 16_000_000, big.NewInt(100*gwei) }),
+			"0x", "-32000 tx fee ("},
 		{"too poor", signed(1, 5, func(tx *transaction) { tx.value = new(big.Int).Lsh(big.NewInt(1), 100) }),
 			"-32003 Insufficient funds", "-32000 insufficient funds"},
 		{"too large", signed(1, 5, func(tx *transaction) { tx.gas, tx.data = 16_000_000, make([]byte, 131_000) }),

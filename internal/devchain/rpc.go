@@ -730,6 +730,9 @@ func anvilText(data []byte) string {
 	return "custom error " + hexBytes(data[:4]) + ": " + hex.EncodeToString(data[4:])
 }
 
+// mostFee is what go-ethereum lets a transaction that is sent to it cost: one ether.
+var mostFee = new(big.Int).Mul(big.NewInt(gwei), big.NewInt(gwei))
+
 func sendRawTransaction(l *look, params []json.RawMessage) (any, error) {
 	var raw hexData
 	if err := parse(params, 1, &raw); err != nil {
@@ -754,6 +757,9 @@ func sendRawTransaction(l *look, params []json.RawMessage) (any, error) {
 	n.mu.Unlock()
 	if drop {
 		return tx.hash.String(), nil
+	}
+	if fee := new(big.Int).Mul(tx.cap, new(big.Int).SetUint64(tx.gas)); n.geth && fee.Cmp(mostFee) > 0 {
+		return nil, &rpcError{Code: -32000, Message: "tx fee (1.01 ether) exceeds the configured cap (1.00 ether)"}
 	}
 	if err := l.add(tx, n.geth); err != nil {
 		return nil, l.refuse(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/params"
 
 	"github.com/tangle-network/blueprint-serverless/internal/devchain"
 )
@@ -232,6 +233,9 @@ func questions() (list []question) {
 	})
 	send("more gas than a transaction may have", 5, func(_ *world, tx *types.DynamicFeeTx) {
 		tx.Nonce, tx.Gas = 8, 1<<24+1
+	})
+	send("too much of a fee", 6, func(_ *world, tx *types.DynamicFeeTx) {
+		tx.Nonce, tx.Gas, tx.GasFeeCap = 3, 16_000_000, big.NewInt(100*params.GWei)
 	})
 	send("too poor", 5, func(_ *world, tx *types.DynamicFeeTx) { tx.Nonce, tx.Value = 9, ether(1_000_000) })
 	send("too large", 5, func(_ *world, tx *types.DynamicFeeTx) {
