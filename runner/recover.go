@@ -1,9 +1,11 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -12,6 +14,9 @@ import (
 
 // callsAtOnce is of how many calls the state or the logs are asked for together.
 const callsAtOnce = 256
+
+// givenUp is how long the log of a call is looked for that no node has.
+const givenUp = 24 * time.Hour
 
 // begin finds where to read on: at the last cursor whose block the chain still has; else all that is
 // open is offered, and reading begins at the target.
@@ -33,7 +38,7 @@ func (w *watcher) begin(ctx context.Context, head chain.Block, target uint64) er
 				"the runner reads on after block %d", trail[0].Block, c.Block)})
 		}
 		w.start(b)
-		w.cursor = c
+		w.cursor, w.sure, w.passed = c, c.Block, c.Block
 		w.sink.reopened(b.Number + 1)
 		return nil
 	}
@@ -51,8 +56,7 @@ func (w *watcher) begin(ctx context.Context, head chain.Block, target uint64) er
 // start makes a block the one after which reading begins.
 func (w *watcher) start(b chain.Block) {
 	w.points, w.lost = nil, nil
-	w.last = b.Number
-	w.counted = false
+	w.next, w.counted = math.MaxUint64, false
 	w.advance(pointOf(b))
 	w.begun = true
 }
@@ -77,19 +81,28 @@ func (w *watcher) recover(ctx context.Context, end chain.Block) error {
 		if err != nil {
 			return err
 		}
-		calls = slices.DeleteFunc(calls, func(c openCall) bool { return c.Completed && c.CreatedAt < lately.Time })
+		calls = slices.DeleteFunc(calls, func(c openCall) bool {
+			return c.Completed && c.CreatedAt != 0 && c.CreatedAt < lately.Time
+		})
 		var left []openCall
 		if left, lowest, err = w.find(ctx, calls, lowest, end); err != nil {
 			return err
 		}
 		for _, c := range left {
-			missed = append(missed, span{c.number, c.number + 1, 0})
+			missed = append(missed, span{from: c.number, to: c.number + 1})
 		}
+	}
+	if now, err := w.chain.BlockAt(ctx, end.Number); err != nil || now.Hash != end.Hash {
+		return cmp.Or(err, errFork)
+	}
+	if err := w.recheck(ctx, chain.Block{}, end, nil); err != nil {
+		return err
 	}
 	w.start(end)
 	w.next, w.counted = n, true
+	w.sure, w.passed = 0, 0
 	for _, s := range missed {
-		w.lose(s.from, s.to, end.Number)
+		w.lose(s)
 	}
 	return nil
 }
@@ -100,7 +113,7 @@ type openCall struct {
 	number uint64
 }
 
-// calls returns the calls from..to that exist.
+// calls returns the calls from..to. Of those that the node does not know, CreatedAt is zero.
 func (w *watcher) calls(ctx context.Context, from, to uint64) ([]openCall, error) {
 	numbers := make([]uint64, 0, to-from)
 	for n := from; n < to; n++ {
@@ -110,11 +123,9 @@ func (w *watcher) calls(ctx context.Context, from, to uint64) ([]openCall, error
 	if err != nil {
 		return nil, err
 	}
-	out := make([]openCall, 0, len(calls))
+	out := make([]openCall, len(calls))
 	for i, c := range calls {
-		if c.CreatedAt != 0 {
-			out = append(out, openCall{c, numbers[i]})
-		}
+		out[i] = openCall{c, numbers[i]}
 	}
 	return out, nil
 }
@@ -160,7 +171,9 @@ func (w *watcher) callsUntil(ctx context.Context, time, hint uint64) (uint64, er
 // find offers the calls, which are in order and in the blocks lowest..end, and returns those of
 // which it sees no log, and where to look for later calls.
 func (w *watcher) find(ctx context.Context, calls []openCall, lowest uint64, end chain.Block) ([]openCall, uint64, error) {
-	var left []openCall
+	// A node that is behind does not know the last calls.
+	left := slices.DeleteFunc(slices.Clone(calls), func(c openCall) bool { return c.CreatedAt != 0 })
+	calls = slices.DeleteFunc(calls, func(c openCall) bool { return c.CreatedAt == 0 })
 	for len(calls) > 0 {
 		last, err := w.block(ctx, end, min(lowest+w.width-1, end.Number))
 		if err == nil && last.Time < calls[0].CreatedAt && last.Number < end.Number {
@@ -176,6 +189,9 @@ func (w *watcher) find(ctx context.Context, calls []openCall, lowest uint64, end
 			n++
 		}
 		missing, err := w.findIn(ctx, calls[:n], lowest, last)
+		if w.narrow(err) {
+			continue
+		}
 		if err != nil {
 			return nil, lowest, err
 		}
@@ -191,7 +207,7 @@ func (w *watcher) find(ctx context.Context, calls []openCall, lowest uint64, end
 func (w *watcher) findIn(ctx context.Context, calls []openCall, from uint64, last chain.Block) ([]openCall, error) {
 	topics := make([]chain.Word, len(calls))
 	for i, c := range calls {
-		topics[i] = topicOf(c.number)
+		topics[i] = chain.WordOf(c.number)
 	}
 	logs, err := w.chain.Logs(ctx, w.query(topicsOfCalls, topics), from, last.Number, last.Hash)
 	if err != nil {
@@ -246,33 +262,46 @@ func (w *watcher) blockOf(ctx context.Context, time, lowest uint64, end chain.Bl
 	return low, nil
 }
 
-// count learns the number of the next call, after a start or a reorg.
-func (w *watcher) count(ctx context.Context) (err error) {
-	if !w.counted {
-		w.next, err = w.callsUntil(ctx, w.read.time, w.next)
-		w.counted = err == nil
+// count learns the number of the next call, after a start or a reorg. A log that was lost before the
+// reorg, and is not missed yet, must be missed after it.
+func (w *watcher) count(ctx context.Context) error {
+	if w.counted {
+		return nil
 	}
-	return err
+	hint := w.next
+	if hint == math.MaxUint64 {
+		hint = 0
+	}
+	n, err := w.callsUntil(ctx, w.read.time, hint)
+	if err != nil {
+		return err
+	}
+	w.next, w.counted = min(w.next, n), true
+	for i := range w.lost {
+		w.lost[i].to = min(w.lost[i].to, w.next)
+	}
+	w.lost = slices.DeleteFunc(w.lost, func(s span) bool { return s.from >= s.to })
+	return nil
 }
 
 // findLost looks for the calls whose logs a node left out. Now and then it asks the contract whether
 // there are any.
 func (w *watcher) findLost(ctx context.Context) error {
-	if time.Since(w.checked) < max(lostCheck, w.poll) {
+	if time.Since(w.checked) < lostCheck*w.poll {
 		return nil
 	}
 	w.checked = time.Now()
 	more, err := w.made(ctx, w.next, w.read.time)
-	if more {
-		var n uint64
-		n, err = w.callsUntil(ctx, w.read.time, w.next)
-		if err == nil {
-			w.lose(w.next, n, w.last)
-			w.next = n
-		}
-	}
 	if err != nil {
 		return err
+	}
+	if more {
+		n, err := w.callsUntil(ctx, w.read.time, w.next)
+		if err != nil {
+			return err
+		}
+		w.lose(span{from: w.next, to: n})
+		w.next = n
 	}
 	lost := w.lost
 	w.lost = nil
@@ -284,11 +313,24 @@ func (w *watcher) findLost(ctx context.Context) error {
 			return err
 		}
 	}
+	if len(w.lost) == 0 {
+		// The node that answers may itself be behind, so the cursor waits for a second check.
+		w.sure, w.passed = w.passed, w.read.number
+	}
 	return nil
 }
 
-// findSpan returns what is still lost of a span.
+// findSpan returns what is still lost of a span. It tries less often as time goes on.
 func (w *watcher) findSpan(ctx context.Context, s span) (left []span, _ error) {
+	now := time.Now()
+	if now.Before(s.due) {
+		return []span{s}, nil
+	}
+	if now.Sub(s.since) > givenUp {
+		w.tell(Event{Kind: EventNodeTrouble, Call: s.from, HasCall: true,
+			Reason: fmt.Sprintf("no node has the logs of %d calls, from this one on: they are given up", s.to-s.from)})
+		return nil, nil
+	}
 	end := chain.Block{Number: w.read.number, Hash: w.read.hash, Time: w.read.time}
 	lowest := uint64(0)
 	for from := s.from; from < s.to; from += callsAtOnce {
@@ -301,7 +343,7 @@ func (w *watcher) findSpan(ctx context.Context, s span) (left []span, _ error) {
 			return nil, err
 		}
 		for _, c := range missing {
-			left = append(left, span{c.number, c.number + 1, s.floor})
+			left = append(left, span{c.number, c.number + 1, s.since, now.Add(now.Sub(s.since))})
 		}
 	}
 	return left, nil

@@ -3,7 +3,6 @@ package runner
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -11,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tangle-network/blueprint-serverless/internal/rpc"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 	"github.com/tangle-network/blueprint-serverless/runner/internal/chain"
 	"github.com/tangle-network/blueprint-serverless/runner/internal/journal"
@@ -20,6 +20,7 @@ import (
 type blocks interface {
 	Head(ctx context.Context) (chain.Block, error)
 	BlockAt(ctx context.Context, number uint64) (chain.Block, error)
+	Blocks(ctx context.Context, numbers []uint64) ([]chain.Block, error)
 	Logs(ctx context.Context, q chain.LogQuery, from, to uint64, toHash chain.Word) ([]chain.Log, error)
 	LogsOfBlock(ctx context.Context, q chain.LogQuery, hash chain.Word) ([]chain.Log, error)
 	JobCall(ctx context.Context, service, call uint64) (chain.JobCall, error)
@@ -34,24 +35,15 @@ type cursors interface {
 
 // The events that are read. All have the service as their first topic.
 var (
-	topicSubmitted = event("JobSubmitted(uint64,uint64,uint8,address,bytes)")
-	topicQuoted    = event("JobSubmittedFromQuote(uint64,uint64,uint8,address,address[],uint256,bytes)")
-	topicsOfCalls  = []chain.Word{topicSubmitted, topicQuoted}
-	topicsRead     = append([]chain.Word{
-		event("ServiceTerminated(uint64)"),
+	topicsOfCalls = []chain.Word{chain.TopicJobSubmitted, chain.TopicJobSubmittedByQuote}
+	topicsRead    = append([]chain.Word{
+		chain.TopicServiceTerminated, chain.TopicOperatorJoined, chain.TopicOperatorLeft,
 		event("ServiceTerminatedForNonPayment(uint64,address,uint64,uint64,uint256,uint256)"),
 		event("ServiceExtended(uint64,uint64,uint64,uint256)"),
-		event("OperatorJoinedService(uint64,address,uint16)"),
-		event("OperatorLeftService(uint64,address)"),
 	}, topicsOfCalls...)
 )
 
 func event(signature string) chain.Word { return tangle.Keccak256([]byte(signature)) }
-
-func topicOf(n uint64) (w chain.Word) {
-	binary.BigEndian.PutUint64(w[len(w)-8:], n)
-	return w
-}
 
 const (
 	defaultPoll  = 2 * time.Second
@@ -63,7 +55,7 @@ const (
 	remembered   = 256              // blocks whose hashes and calls are kept
 	denseBlocks  = 64               // of them, those nearest to the head all have a hash
 	maxOffered   = 100_000          // calls that are kept
-	lostCheck    = 10 * time.Second // how often the contract is asked whether a log was lost
+	lostCheck    = 8                // polls, after which the contract is asked whether a log was lost
 	cursorEvery  = time.Second
 	tellAfter    = 3 // failures in a row
 )
@@ -95,19 +87,20 @@ type watcher struct {
 	life          interface{ look() } // is told that something changed in the service
 
 	// Of run's goroutine alone.
-	begun    bool
-	read     point   // of this block and those before, every call was offered or is in lost
-	points   []point // of the chain that was read, ascending
-	width    uint64  // of the next window
-	next     uint64  // the number of the next call; valid if counted
-	counted  bool
-	last     uint64     // block of the last call that was seen, or where reading began
-	lost     []span     // calls whose logs a node left out
-	bad      journal.ID // the place of a log that is not what it should be
-	badTimes int
-	checked  time.Time
-	cursor   journal.Cursor
-	saved    time.Time
+	begun        bool
+	read         point   // of this block and those before, every call was offered or is in lost
+	points       []point // of the chain that was read, ascending
+	width        uint64  // of the next window
+	next         uint64  // the number of the next call; valid if counted
+	counted      bool
+	lost         []span     // calls whose logs a node left out
+	passed, sure uint64     // blocks up to which no log is lost, at the last check, and at the one before
+	shorter      time.Time  // since when the chain is shorter than what was read
+	bad          journal.ID // the place of a log that is not what it should be
+	badTimes     int
+	checked      time.Time
+	cursor       journal.Cursor
+	saved        time.Time
 
 	mu      sync.Mutex
 	now     progress
@@ -129,10 +122,11 @@ type found struct {
 	number uint64
 }
 
-// span is calls whose logs a node left out. The cursor stays below floor.
+// span is calls whose logs a node left out. While there are any, the cursor stays where it is.
 type span struct {
 	from, to uint64 // call numbers; to is not one of them
-	floor    uint64
+	since    time.Time
+	due      time.Time // of the next attempt
 }
 
 // progress is how far the watcher is.
@@ -208,7 +202,10 @@ func (w *watcher) step(ctx context.Context) error {
 		}
 	}
 	if p := w.pointAt(head.Number); p != nil && p.hash != head.Hash {
-		return w.rewind(ctx, head.Number)
+		return w.rewind(ctx, head.Number, head)
+	}
+	if err := w.shrunk(ctx, head); err != nil {
+		return err
 	}
 	if err := w.count(ctx); err != nil {
 		return err
@@ -216,14 +213,17 @@ func (w *watcher) step(ctx context.Context) error {
 	for w.read.number < target {
 		err := w.forward(ctx, head, target)
 		if errors.Is(err, errFork) {
-			return w.rewind(ctx, w.read.number)
+			return w.rewind(ctx, w.read.number, head)
 		}
 		if err != nil {
 			return err
 		}
+		if err := w.findLost(ctx); err != nil {
+			return err
+		}
 		w.save(false)
 	}
-	if err := w.densify(ctx); err != nil {
+	if err := w.densify(ctx, head); err != nil {
 		return err
 	}
 	if err := w.findLost(ctx); err != nil {
@@ -259,7 +259,7 @@ func (w *watcher) measure() {
 }
 
 func (w *watcher) query(topics ...[]chain.Word) chain.LogQuery {
-	return chain.LogQuery{Topics: append([][]chain.Word{topics[0], {topicOf(w.service)}}, topics[1:]...)}
+	return chain.LogQuery{Topics: append([][]chain.Word{topics[0], {chain.WordOf(w.service)}}, topics[1:]...)}
 }
 
 // forward reads the next block or window.
@@ -281,6 +281,9 @@ func (w *watcher) forward(ctx context.Context, head chain.Block, target uint64) 
 			return err
 		}
 		logs, err = w.chain.Logs(ctx, w.query(topicsRead), from, end.Number, end.Hash)
+		if w.narrow(err) {
+			return nil
+		}
 	}
 	if err != nil {
 		return err
@@ -296,11 +299,7 @@ func (w *watcher) block(ctx context.Context, head chain.Block, number uint64) (c
 	if number == head.Number {
 		return head, nil
 	}
-	b, err := w.chain.BlockAt(ctx, number)
-	if err == nil && b.Number != number {
-		err = fmt.Errorf("a node answers with block %d for block %d", b.Number, number)
-	}
-	return b, err
+	return w.chain.BlockAt(ctx, number)
 }
 
 func pointOf(b chain.Block) point { return point{b.Number, b.Hash, b.Parent, b.Time} }
@@ -309,6 +308,8 @@ func pointOf(b chain.Block) point { return point{b.Number, b.Hash, b.Parent, b.T
 func (w *watcher) take(ctx context.Context, logs []chain.Log, first, end chain.Block) error {
 	size, changed := 0, false
 	var calls []work
+	var lost []span
+	next := w.next // kept only if all goes well: other logs may be lost at the next attempt
 	for _, l := range logs {
 		if !slices.Contains(topicsOfCalls, l.Topics[0]) {
 			changed = true
@@ -316,7 +317,7 @@ func (w *watcher) take(ctx context.Context, logs []chain.Log, first, end chain.B
 		}
 		c, err := w.parse(l)
 		if err == nil {
-			err = w.gap(ctx, c)
+			err = w.gap(ctx, c, next)
 		}
 		switch {
 		case err != nil && !w.suspect(l, err):
@@ -328,6 +329,10 @@ func (w *watcher) take(ctx context.Context, logs []chain.Log, first, end chain.B
 		case l.BlockHash == end.Hash:
 			c.time = end.Time
 		}
+		if c.id.Call > next {
+			lost = append(lost, span{from: next, to: c.id.Call})
+		}
+		next = max(next, c.id.Call+1)
 		size += len(c.inputs)
 		calls = append(calls, c)
 	}
@@ -337,6 +342,14 @@ func (w *watcher) take(ctx context.Context, logs []chain.Log, first, end chain.B
 			return err
 		}
 	}
+	if err := w.recheck(ctx, first, end, logs); err != nil {
+		return err
+	}
+	w.next = next
+	for _, s := range lost {
+		w.lose(s)
+		w.checked = time.Time{}
+	}
 	if changed {
 		w.life.look()
 	}
@@ -344,11 +357,20 @@ func (w *watcher) take(ctx context.Context, logs []chain.Log, first, end chain.B
 	return nil
 }
 
+// narrow makes the next window narrower and reports true, if the logs of one are too many.
+func (w *watcher) narrow(err error) bool {
+	if !errors.Is(err, rpc.ErrTooLarge) || w.width == 1 {
+		return false
+	}
+	w.width /= 2
+	return true
+}
+
 // fit makes the windows narrower or wider, after one with inputs of so many bytes.
 func (w *watcher) fit(size int) {
 	switch {
 	case size > fullWindow:
-		w.width = max(w.width/2, nearHead)
+		w.width = max(w.width/2, 1)
 	case size < fullWindow/4:
 		w.width = min(w.width*2, widest)
 	}
@@ -382,28 +404,25 @@ func (w *watcher) parse(l chain.Log) (work, error) {
 	}, nil
 }
 
-// gap notes the calls between the last one and this as lost: numbers are consecutive.
-func (w *watcher) gap(ctx context.Context, c work) error {
-	if c.id.Call > w.next {
-		there, err := w.chain.JobCall(ctx, w.service, c.id.Call)
-		if err != nil {
-			return err
-		}
-		if there.CreatedAt == 0 {
-			return fmt.Errorf("a node has a log of call %d in block %d, and none has the call", c.id.Call, c.number)
-		}
-		w.lose(w.next, c.id.Call, w.last)
+// gap makes sure of a call whose number is not the next: numbers are consecutive, so that the calls
+// in between are lost, or there is no such call.
+func (w *watcher) gap(ctx context.Context, c work, next uint64) error {
+	if c.id.Call <= next {
+		return nil
 	}
-	w.next = max(w.next, c.id.Call+1)
-	w.last = max(w.last, c.number)
-	return nil
+	there, err := w.chain.JobCall(ctx, w.service, c.id.Call)
+	if err == nil && there.CreatedAt == 0 {
+		err = fmt.Errorf("a node has a log of call %d in block %d, and none has the call", c.id.Call, c.number)
+	}
+	return err
 }
 
-func (w *watcher) lose(from, to, floor uint64) {
-	w.lost = append(w.lost, span{from, to, floor})
-	w.checked = time.Time{}
-	w.tell(Event{Kind: EventNodeTrouble, Call: from, HasCall: true, Block: w.read.number,
-		Reason: fmt.Sprintf("a node left out the logs of %d calls; they are looked for", to-from)})
+// lose notes calls whose logs were left out.
+func (w *watcher) lose(s span) {
+	s.since = time.Now()
+	w.lost = append(w.lost, s)
+	w.tell(Event{Kind: EventNodeTrouble, Call: s.from, HasCall: true, Block: w.read.number,
+		Reason: fmt.Sprintf("a node left out the logs of %d calls; they are looked for", s.to-s.from)})
 }
 
 // offer hands a call to the sink, once. While there is no room, it keeps an eye on the head.
@@ -427,8 +446,7 @@ func (w *watcher) offer(ctx context.Context, c work) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.known[c.id] = true
-			at, _ := slices.BinarySearchFunc(w.offered, c.number+1, func(f found, n uint64) int { return cmp.Compare(f.number, n) })
-			w.offered = slices.Insert(w.offered, at, found{c.id, c.number})
+			w.offered = slices.Insert(w.offered, w.from(c.number+1), found{c.id, c.number})
 			return nil
 		case <-tick.C:
 			_, _ = w.look(ctx) // only to show progress; the next step asks again
@@ -491,25 +509,29 @@ func (w *watcher) pointAt(number uint64) *point {
 
 // densify learns the hashes of the last blocks, so that a branch that is shorter than what was read
 // is noticed. Where confirmations are waited for, no such branch matters.
-func (w *watcher) densify(ctx context.Context) error {
-	if w.confirmations > 0 {
+func (w *watcher) densify(ctx context.Context, head chain.Block) error {
+	if w.confirmations > 0 || head.Number < w.read.number {
 		return nil
 	}
-	after := w.read
-	for range min(denseBlocks, w.read.number) {
-		p := w.pointAt(after.number - 1)
-		if p == nil || p.parent.IsZero() {
-			b, err := w.chain.BlockAt(ctx, after.number-1)
-			if err != nil {
-				return err
-			}
-			if b.Number != after.number-1 || b.Hash != after.parent {
-				return nil // the next step sees why
-			}
-			w.remember(pointOf(b))
-			p = w.pointAt(b.Number)
+	var missing []uint64
+	for n := w.read.number - min(w.read.number, denseBlocks); n < w.read.number; n++ {
+		if p := w.pointAt(n); p == nil || p.parent.IsZero() {
+			missing = append(missing, n)
 		}
-		after = *p
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	more, err := w.chain.Blocks(ctx, missing)
+	if err != nil {
+		return err
+	}
+	for _, b := range slices.Backward(more) {
+		after := w.pointAt(b.Number + 1)
+		if after == nil || after.parent != b.Hash {
+			return nil // the next step sees why
+		}
+		w.remember(pointOf(b))
 	}
 	return nil
 }
@@ -520,13 +542,9 @@ func (w *watcher) save(now bool) {
 		return
 	}
 	w.saved = time.Now()
-	limit := w.read.number
-	below := func(number uint64) { limit = min(limit, number-min(number, 1)) }
+	limit := min(w.read.number, w.sure)
 	if block, ok := w.sink.oldest(); ok {
-		below(block)
-	}
-	for _, s := range w.lost {
-		below(s.floor)
+		limit = min(limit, block-min(block, 1))
 	}
 	i, there := w.search(limit)
 	if !there {
@@ -548,91 +566,181 @@ func (w *watcher) save(now bool) {
 
 // rewind goes back to the last block that the chain still has, after a block of this number turned
 // out to be another one.
-func (w *watcher) rewind(ctx context.Context, number uint64) error {
+func (w *watcher) rewind(ctx context.Context, number uint64, head chain.Block) error {
 	w.mu.Lock()
 	w.sound = time.Time{}
 	w.mu.Unlock()
-	all := w.candidates()
-	// The chain has all blocks up to number, so it is no fork if a node lacks one.
-	low, high := 0, len(all)
-	for high > 0 && all[high-1].number > number {
-		high--
+	all := w.candidates(number)
+	if len(all) == 0 || all[len(all)-1].number < number {
+		return fmt.Errorf("block %d is another one, and it was not read", number)
 	}
-	if high == 0 || all[high-1].number < number {
-		return fmt.Errorf("the nodes disagree about block %d", number)
-	}
-	different := all[high-1].number
+	// The chain has all blocks up to number, so a node that lacks one is behind: no news of a fork.
 	var fork chain.Block
-	for asked := false; low < high; asked = true {
-		mid := low + (high-low)/2
-		if !asked {
-			mid = high - 1 // that nodes disagree is seen at once
-		}
+	low, high := 0, len(all)
+	for mid := high - 1; low < high; mid = low + (high-low)/2 {
 		b, err := w.chain.BlockAt(ctx, all[mid].number)
 		switch {
 		case err != nil:
 			return err
-		case b.Hash == all[mid].hash && !asked:
+		case b.Hash != all[mid].hash:
+			high = mid
+		case mid == len(all)-1:
 			return fmt.Errorf("the nodes disagree about block %d", number)
-		case b.Hash == all[mid].hash:
-			low, fork = mid+1, b
 		default:
-			high, different = mid, all[mid].number
+			low, fork = mid+1, b
 		}
 	}
-	gone := w.cut(different)
-	depth := w.read.number - min(w.read.number, different-min(different, 1))
-	w.tell(Event{Kind: EventReorg, Block: different, Reason: fmt.Sprintf("%d blocks were replaced, with %d calls", depth, len(gone))})
-	for _, id := range gone {
-		w.sink.orphaned(id)
+	gone, err := w.gone(ctx, fork.Number, head)
+	if err != nil {
+		return err
 	}
-	w.counted = false
-	if low == 0 { // nothing that was remembered is there
-		w.begun, w.points = false, nil
-		w.sink.reopened(different)
+	different := all[high].number // between here and the fork, nothing was remembered
+	w.tell(Event{Kind: EventReorg, Block: different, Reason: fmt.Sprintf("up to %d blocks were replaced, with %d calls",
+		w.read.number-min(w.read.number, fork.Number), len(gone))})
+	w.drop(gone)
+	if low == 0 {
+		w.begun = false
+		w.sink.reopened(0)
 		return nil
 	}
-	w.points = slices.DeleteFunc(w.points, func(p point) bool { return p.number > fork.Number })
-	w.advance(pointOf(fork))
-	w.last = min(w.last, fork.Number)
+	w.back(fork)
 	w.sink.reopened(fork.Number + 1)
 	return nil
 }
 
-// candidates returns all blocks whose hashes are known, ascending.
-func (w *watcher) candidates() []point {
-	all := slices.Clone(w.points)
-	w.mu.Lock()
-	for _, f := range w.offered {
-		all = append(all, point{number: f.number, hash: f.id.Block})
-	}
-	w.mu.Unlock()
+// candidates returns all blocks up to a number whose hashes are known, ascending.
+func (w *watcher) candidates(number uint64) []point {
+	var all []point
 	for _, c := range w.journal.Cursors() {
-		if len(w.points) == 0 || c.Block < w.points[0].number {
+		if c.Block <= number && (len(w.points) == 0 || c.Block < w.points[0].number) {
 			all = append(all, point{number: c.Block, hash: c.Hash})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b point) int { return cmp.Compare(a.number, b.number) })
-	return slices.CompactFunc(all, func(a, b point) bool { return a.number == b.number })
+	slices.Reverse(all)
+	for _, p := range w.points {
+		if p.number <= number {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
-// cut forgets the calls of this block and those after, and returns them.
-func (w *watcher) cut(number uint64) (gone []journal.ID) {
+// gone returns the calls after a block that do not stand any more. Those above the head do not,
+// because they were on the branch that was replaced.
+func (w *watcher) gone(ctx context.Context, after uint64, head chain.Block) (gone []found, err error) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	at, _ := slices.BinarySearchFunc(w.offered, number, func(f found, n uint64) int { return cmp.Compare(f.number, n) })
-	for _, f := range w.offered[at:] {
-		gone = append(gone, f.id)
+	suspects := slices.Clone(w.offered[w.from(after+1):])
+	w.mu.Unlock()
+	return w.dead(ctx, suspects, head.Number)
+}
+
+// dead returns those of the calls, which are in order, whose blocks are others now, or above a
+// number.
+func (w *watcher) dead(ctx context.Context, calls []found, highest uint64) (dead []found, err error) {
+	var numbers []uint64
+	for _, f := range calls {
+		if f.number <= highest && (len(numbers) == 0 || f.number != numbers[len(numbers)-1]) {
+			numbers = append(numbers, f.number)
+		}
+	}
+	hashes := map[uint64]chain.Word{}
+	if len(numbers) > 0 {
+		blocks, err := w.chain.Blocks(ctx, numbers)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range blocks {
+			hashes[b.Number] = b.Hash
+		}
+	}
+	for _, f := range calls {
+		if hashes[f.number] != f.id.Block {
+			dead = append(dead, f)
+		}
+	}
+	return dead, nil
+}
+
+// drop takes calls back.
+func (w *watcher) drop(calls []found) {
+	w.mu.Lock()
+	for _, f := range calls {
 		delete(w.known, f.id)
 	}
-	w.offered = w.offered[:at]
-	return gone
+	w.offered = slices.DeleteFunc(w.offered, func(f found) bool { return !w.known[f.id] })
+	w.mu.Unlock()
+	for _, f := range calls {
+		w.sink.orphaned(f.id)
+	}
+}
+
+// back makes an earlier block the last one that was read.
+func (w *watcher) back(b chain.Block) {
+	w.counted = false
+	w.passed, w.sure = min(w.passed, b.Number), min(w.sure, b.Number)
+	w.points = slices.DeleteFunc(w.points, func(p point) bool { return p.number > b.Number })
+	w.advance(pointOf(b))
+}
+
+// shrunk goes back if the chain stays shorter than what was read, at a number of which no hash is
+// known. Either all nodes are behind, or there is another branch: the blocks are read again, and what
+// was taken back is found out by then.
+func (w *watcher) shrunk(ctx context.Context, head chain.Block) error {
+	if head.Number >= w.read.number || w.pointAt(head.Number) != nil {
+		w.shorter = time.Time{}
+		return nil
+	}
+	if w.shorter.IsZero() {
+		w.shorter = time.Now()
+	}
+	if time.Since(w.shorter) < lostCheck*w.poll {
+		return nil
+	}
+	w.shorter = time.Time{}
+	all := w.candidates(head.Number)
+	if len(all) == 0 {
+		w.begun = false
+		return nil
+	}
+	last := all[len(all)-1]
+	b, err := w.chain.BlockAt(ctx, last.number)
+	if err != nil {
+		return err
+	}
+	if b.Hash != last.hash {
+		return w.rewind(ctx, last.number, head)
+	}
+	w.back(b)
+	return nil
+}
+
+// recheck takes back the calls that were offered as in these blocks before, and are not.
+func (w *watcher) recheck(ctx context.Context, first, end chain.Block, logs []chain.Log) error {
+	there := map[journal.ID]bool{}
+	for _, l := range logs {
+		there[journal.ID{Block: l.BlockHash, Log: l.Index}] = true
+	}
+	w.mu.Lock()
+	suspects := slices.Clone(w.offered[w.from(first.Number):w.from(end.Number+1)])
+	w.mu.Unlock()
+	suspects = slices.DeleteFunc(suspects, func(f found) bool { return there[journal.ID{Block: f.id.Block, Log: f.id.Log}] })
+	dead, err := w.dead(ctx, suspects, end.Number)
+	if err == nil && len(dead) > 0 {
+		w.drop(dead)
+	}
+	return err
+}
+
+// from returns the index of the first offered call of a block or a later one. The lock is held.
+func (w *watcher) from(number uint64) int {
+	at, _ := slices.BinarySearchFunc(w.offered, number, func(f found, n uint64) int { return cmp.Compare(f.number, n) })
+	return at
 }
 
 // stands implements anchor. It asks no node if the watcher has just seen it.
 func (w *watcher) stands(ctx context.Context, id journal.ID, number uint64) (bool, error) {
 	w.mu.Lock()
-	seen := w.known[id] && time.Since(w.sound) < 2*w.poll+time.Second
+	seen := w.known[id] && number <= w.now.Read && time.Since(w.sound) < 2*w.poll+time.Second
 	w.mu.Unlock()
 	if seen {
 		return true, nil
@@ -651,7 +759,7 @@ func (w *watcher) stands(ctx context.Context, id journal.ID, number uint64) (boo
 
 // inputsOf implements anchor.
 func (w *watcher) inputsOf(ctx context.Context, id journal.ID, number uint64) (work, error) {
-	logs, err := w.chain.LogsOfBlock(ctx, w.query(topicsOfCalls, []chain.Word{topicOf(id.Call)}), id.Block)
+	logs, err := w.chain.LogsOfBlock(ctx, w.query(topicsOfCalls, []chain.Word{chain.WordOf(id.Call)}), id.Block)
 	if err != nil {
 		return work{}, err
 	}
