@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,8 +23,11 @@ import (
 )
 
 // runsEnv names the file to which a blueprint's handlers append what they run. It makes the test
-// binary a blueprint.
-const runsEnv = "RUNNER_TEST_RUNS"
+// binary a blueprint. depthEnv is its number of confirmations.
+const (
+	runsEnv  = "RUNNER_TEST_RUNS"
+	depthEnv = "RUNNER_TEST_DEPTH"
+)
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(runsEnv); path != "" {
@@ -40,6 +44,10 @@ const (
 
 // blueprint is a program as an author writes it, but that it keeps a list of its runs.
 func blueprint(path string) {
+	depth, err := strconv.ParseUint(os.Getenv(depthEnv), 10, 64)
+	if err != nil {
+		panic(err)
+	}
 	runs, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		panic(err)
@@ -57,18 +65,18 @@ func blueprint(path string) {
 		}
 	}
 	runner.Main(job.Handlers{repeatedJob: h, onceJob: h}, runner.WithPoll(50*time.Millisecond), runner.WithGrace(time.Second),
-		runner.WithJob(onceJob, runner.JobOptions{Repeat: runner.Once}))
+		runner.WithConfirmations(depth), runner.WithJob(onceJob, runner.JobOptions{Repeat: runner.Once}))
 }
 
 // process is a blueprint's runner as the ecosystem's manager starts it.
-func process(t *testing.T, dir string, urls ...string) *exec.Cmd {
+func process(t *testing.T, dir string, depth int, urls ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, "run", "--test-mode")
-	cmd.Env = append(os.Environ(), runsEnv+"="+filepath.Join(dir, "runs"), "HTTP_RPC_URL="+strings.Join(urls, ","),
+	cmd.Env = append(os.Environ(), runsEnv+"="+filepath.Join(dir, "runs"), fmt.Sprint(depthEnv, "=", depth), "HTTP_RPC_URL="+strings.Join(urls, ","),
 		"KEYSTORE_URI="+filepath.Join(dir, "key"), "DATA_DIR="+filepath.Join(dir, "data"), "BLUEPRINT_ID=0", "SERVICE_ID=0",
 		"PROTOCOL=tangle", "TANGLE_CONTRACT="+devchain.Contract.String(), "BLUEPRINT_HEALTH_ADDR=off")
 	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -94,11 +102,23 @@ type place struct {
 // a release.
 func TestKills(t *testing.T) {
 	t.Parallel()
-	kills := 15
+	for _, depth := range []int{0, deepest} {
+		t.Run(fmt.Sprint("with ", depth, " confirmations"), func(t *testing.T) {
+			t.Parallel()
+			testKills(t, depth)
+		})
+	}
+}
+
+// deepest is how many blocks the chain replaces at most.
+const deepest = 6
+
+func testKills(t *testing.T, depth int) {
+	kills := 10
 	if n, err := strconv.Atoi(os.Getenv("RUNNER_KILLS")); err == nil {
 		kills = n
 	}
-	const inFlight, deepest = 200, 6
+	const inFlight = 200
 	dir := t.TempDir()
 	for _, err := range []error{
 		os.WriteFile(filepath.Join(dir, "key"), []byte(hex.EncodeToString(devchain.Key(operator))), 0o600),
@@ -122,6 +142,7 @@ func TestKills(t *testing.T) {
 	defer cancel()
 	var chainMu sync.Mutex // a reorg between a call's nonce and its transaction would lose the call
 	submitted := 0
+	inputs := map[uint64][]string{} // of all calls that had a number
 	calling.Go(func() {
 		for ctx.Err() == nil {
 			if all, done := c.Calls(0); all-done < inFlight {
@@ -130,7 +151,9 @@ func TestKills(t *testing.T) {
 				if submitted++; submitted%10 == 0 {
 					id = onceJob
 				}
-				_, err := c.Submit(0, id, fmt.Appendf(nil, "job %d, input %d", id, submitted))
+				input := fmt.Sprintf("job %d, input %d", id, submitted)
+				call, err := c.Submit(0, id, []byte(input))
+				inputs[call] = append(inputs[call], input)
 				chainMu.Unlock()
 				if err == nil {
 					continue
@@ -175,7 +198,7 @@ func TestKills(t *testing.T) {
 		})
 	}
 	for range kills {
-		child := process(t, dir, urls...)
+		child := process(t, dir, depth, urls...)
 		moment := time.After(rand.N(1200 * time.Millisecond))
 		for alive := true; alive; {
 			select {
@@ -199,7 +222,7 @@ func TestKills(t *testing.T) {
 
 	// The last one finishes the work.
 	good.Set(func(f *devchain.Faults) { f.Random = 0 })
-	child := process(t, dir, urls...)
+	child := process(t, dir, depth, urls...)
 	interrupted := map[place]bool{}
 	deadline := time.Now().Add(2 * time.Minute)
 	for settled := 0; settled < 3; {
@@ -248,8 +271,12 @@ func TestKills(t *testing.T) {
 			if s.Job != onceJob || len(got) != 0 {
 				t.Errorf("call %d of job %d is interrupted, with %d results", p.call, s.Job, len(got))
 			}
-		case len(got) != 1 || got[0].Operator != devchain.Account(operator) || string(got[0].Output) != "re: "+string(s.Inputs):
+		case len(got) != 1 || got[0].Operator != devchain.Account(operator):
 			t.Errorf("call %d with %q has the results %+v; the journal has %+v", p.call, s.Inputs, got, r)
+		case depth == 0 && slices.Contains(inputs[p.call], strings.TrimPrefix(string(got[0].Output), "re: ")):
+			// What confirmations are for: the answer was in the pool when the call became another one.
+		case string(got[0].Output) != "re: "+string(s.Inputs):
+			t.Errorf("call %d with %q has the result %q; the journal has %+v", p.call, s.Inputs, got[0].Output, r)
 		case ok && r.Outcome != string(runner.Done):
 			t.Errorf("call %d is answered, and the journal says %+v", p.call, r)
 		}
