@@ -15,9 +15,20 @@
 // After a crash, the machine is therefore found and kept, or terminated.
 //
 // Nothing can connect to the machine: it has no open port. It is up when EC2 reports that it runs,
-// and its health is what EC2 reports. Only the machine's journal shows whether the binary keeps
-// running. Callers cannot invoke local jobs for the same reason: a service with local jobs is
-// deployed with a warning, and runs the jobs that come from the chain.
+// and its health is what EC2 reports. The runner of a service on chain also tells the machine's
+// console what it says of its own health, and Health reads that. Callers cannot invoke local jobs:
+// a service with local jobs is deployed with a warning, and its runner runs those that come from
+// the chain, as it does all others.
+//
+// # A service on chain
+//
+// The runner keeps its journal in /var/lib/blueprint/data, or where ServiceSpec.DataDir says. The
+// machine's volume goes with the machine, so a deployment that replaces it, and Undeploy, lose the
+// journal. The next runner finds the open calls from the contract, and answers none twice; a
+// function whose answer had not reached the chain is run again.
+//
+// The operator's key is in a parameter ([Config.KeyParameter]), or at the path that
+// ServiceSpec.Keystore names in an image of one's own.
 //
 // # What it needs
 //
@@ -36,7 +47,9 @@
 //
 // Everyone who may call ec2:DescribeInstanceAttribute can read user data, and so can every process
 // on the machine. A service's environment would be there in the clear, so Start refuses it unless
-// [Config.EnvInUserData] is set. Leave credentials to the instance profile.
+// [Config.EnvInUserData] is set, and so it does a node's URL with more than a scheme and a host.
+// Leave credentials to the instance profile, and other secrets to the parameter store
+// ([Config.EnvParameter]).
 //
 // # What it costs
 //

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -47,6 +48,15 @@ type Config struct {
 	// may call ec2:DescribeInstanceAttribute can read. Otherwise Start refuses a service that has an
 	// environment.
 	EnvInUserData bool
+	// KeyParameter names a parameter of the parameter store, a SecureString, with the key of a service
+	// on chain: 64 hexadecimal digits, or a v3 key file whose password is in EnvParameter. The machine
+	// reads it into memory whenever the runner starts, with InstanceProfile, which needs
+	// ssm:GetParameter and, for a key of your own, kms:Decrypt. The image must have the AWS command-line
+	// tool, as Amazon Linux does.
+	KeyParameter string
+	// EnvParameter names another one, with lines NAME=VALUE that are added to the runner's environment
+	// and win over what it has, such as KEYSTORE_PASSWORD or an HTTP_RPC_URL with a key in it.
+	EnvParameter string
 	// HTTPClient carries every call, including those that fetch credentials. Nil means the SDK's own
 	// client.
 	HTTPClient *http.Client
@@ -82,6 +92,7 @@ var (
 	typePattern   = regexp.MustCompile(`^[a-z0-9-]+\.[a-z0-9-]+$`)
 	imagePattern  = regexp.MustCompile(`^ami-[0-9a-z]+$`)
 	subnetPattern = regexp.MustCompile(`^subnet-[0-9a-z]+$`)
+	paramPattern  = regexp.MustCompile(`^[A-Za-z0-9_./-]+$`)
 	groupPattern  = regexp.MustCompile(`^sg-[0-9a-z]+$`)
 	// Families with Graviton processors have a g after the generation (t4g, m7gd, g5g), or are a1.
 	gravitonPattern = regexp.MustCompile(`^(a1|[a-z]+[0-9]+[a-z]*g[a-z]*)\.`)
@@ -123,6 +134,12 @@ func (c Config) check() error {
 		return bad("ImageID is %q, not an image such as ami-0a1b", c.ImageID)
 	case c.SubnetID != "" && !subnetPattern.MatchString(c.SubnetID):
 		return bad("SubnetID is %q, not a subnet such as subnet-0a1b", c.SubnetID)
+	case c.KeyParameter != "" && !paramPattern.MatchString(c.KeyParameter):
+		return bad("KeyParameter is %q, not the name of a parameter such as /blueprint/key", c.KeyParameter)
+	case c.EnvParameter != "" && !paramPattern.MatchString(c.EnvParameter):
+		return bad("EnvParameter is %q, not the name of a parameter such as /blueprint/env", c.EnvParameter)
+	case c.KeyParameter+c.EnvParameter != "" && c.InstanceProfile == "":
+		return bad("InstanceProfile is empty, and the machine needs its role to read KeyParameter and EnvParameter")
 	case len(c.Tags) > 40:
 		return bad("Tags has %d tags, and at most 40 are allowed", len(c.Tags))
 	}
@@ -168,7 +185,8 @@ func (o *Orchestrator) Start(ctx context.Context, spec orchestrator.Spec) (orche
 			return nil, err
 		}
 	}
-	n := note{Region: o.cfg.Region, Bucket: o.cfg.Bucket, Runs: runs, Since: time.Now().UTC()}
+	n := note{Region: o.cfg.Region, Bucket: o.cfg.Bucket, Runs: runs, Since: time.Now().UTC(),
+		Tells: spec.Chain != nil}
 	// A token outlives its machine. The random text tells this launch from an earlier one of the same
 	// spec.
 	n.Token = "blueprint-" + hash(spec.Service, o.cfg.Region, o.cfg.Bucket, o.cfg.SubnetID, runs, rand.Text())[:32]
@@ -248,8 +266,15 @@ func (o *Orchestrator) check(spec orchestrator.Spec) (string, error) {
 	if err := spec.Binary.CheckLinux(o.arch); err != nil {
 		return "", fmt.Errorf("a %s runs it: %w", o.cfg.InstanceType, err)
 	}
-	if _, err := userData(spec, ""); err != nil {
+	if err := o.cfg.checkChain(spec); err != nil {
 		return "", err
+	}
+	if _, err := o.cfg.userData(spec, ""); err != nil {
+		return "", err
+	}
+	journal := ""
+	if spec.Chain != nil {
+		journal = dataDir(spec)
 	}
 	text, err := json.Marshal(struct {
 		Service, SHA256 string
@@ -260,12 +285,69 @@ func (o *Orchestrator) check(spec orchestrator.Spec) (string, error) {
 		Subnet, Profile string
 		Groups          []string
 		Tags            map[string]string
+		RunnerEnv       map[string]string `json:",omitempty"`
+		Journal         string            `json:",omitempty"`
+		Parameters      []string          `json:",omitempty"`
 	}{spec.Service, spec.Binary.SHA256, spec.Args, spec.Env.Reveal(), spec.Delegated, o.cfg.InstanceType, o.cfg.ImageID,
-		o.cfg.SubnetID, o.cfg.InstanceProfile, o.cfg.SecurityGroupIDs, o.cfg.Tags})
+		o.cfg.SubnetID, o.cfg.InstanceProfile, o.cfg.SecurityGroupIDs, o.cfg.Tags,
+		spec.RunnerEnv.Reveal(), journal, o.cfg.parameters()})
 	if err != nil {
 		return "", bad(faas.ErrInternal, "%w", err)
 	}
 	return hash(string(text)), nil
+}
+
+// parameters are the names of the parameters that the machine reads; nil if it reads none.
+func (c Config) parameters() []string {
+	if c.KeyParameter+c.EnvParameter == "" {
+		return nil
+	}
+	return []string{c.KeyParameter, c.EnvParameter}
+}
+
+// nodeEnv may hold a URL with a secret in it.
+const nodeEnv = "HTTP_RPC_URL"
+
+// public are the variables of a runner on chain that are no secrets.
+var public = []string{"SERVICE_ID", "BLUEPRINT_ID", "PROTOCOL", "CHAIN", "BLUEPRINT_CHAIN_ID", nodeEnv, "TANGLE_CONTRACT",
+	"STAKING_CONTRACT", "STATUS_REGISTRY_CONTRACT", "KEYSTORE_URI", "BLUEPRINT_KEYSTORE_URI"}
+
+// hasSecret reports whether one of the nodes is more than a scheme and a host.
+func hasSecret(nodes string) bool {
+	for node := range strings.SplitSeq(nodes, ",") {
+		u, err := url.Parse(strings.TrimSpace(node))
+		if err != nil || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// checkChain refuses a runner that cannot have its key or its node, or only in the clear.
+func (c Config) checkChain(spec orchestrator.Spec) error {
+	bad := func(format string, args ...any) error {
+		return faas.Errorf(faas.ErrInvalidArgument, opStart, "", format, args...)
+	}
+	env := spec.RunnerEnv.Reveal()
+	secret := slices.DeleteFunc(spec.RunnerEnv.Names(), func(name string) bool {
+		return slices.Contains(public, name) && (name != nodeEnv || !hasSecret(env[name]) || c.EnvParameter != "")
+	})
+	switch {
+	case len(secret) > 0 && !c.EnvInUserData:
+		return bad("the runner's environment has %s, which may hold secrets and would be in the machine's user data, where "+
+			"everyone with ec2:DescribeInstanceAttribute can read them: put them into ec2.Config.EnvParameter, or set "+
+			"EnvInUserData", strings.Join(secret, ", "))
+	case spec.Chain == nil:
+		return nil
+	case env["KEYSTORE_URI"] != "" && c.KeyParameter != "":
+		return bad("ServiceSpec.Keystore and ec2.Config.KeyParameter both say where the key is: give one")
+	case env["KEYSTORE_URI"] == "" && c.KeyParameter == "" && c.EnvParameter == "":
+		return bad("the machine has no key: name a parameter that holds it in ec2.Config.KeyParameter, or in " +
+			"ServiceSpec.Keystore the path of one that is in the image")
+	case env[nodeEnv] == "" && c.EnvParameter == "":
+		return bad("the machine has no node of the chain: name one with WithRPC, or in ec2.Config.EnvParameter as %s", nodeEnv)
+	}
+	return nil
 }
 
 func hash(parts ...string) string {

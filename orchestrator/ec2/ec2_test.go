@@ -446,6 +446,9 @@ func TestConfigIsChecked(t *testing.T) {
 		"SubnetID":         func(c *Config) { c.SubnetID = "x" },
 		"SecurityGroupIDs": func(c *Config) { c.SecurityGroupIDs = []string{"x"} },
 		"ImageID":          func(c *Config) { c.ImageID = "x" },
+		"KeyParameter":     func(c *Config) { c.KeyParameter = "a'b" },
+		"EnvParameter":     func(c *Config) { c.EnvParameter = "a b" },
+		"InstanceProfile":  func(c *Config) { c.EnvParameter = "a" },
 		"Tags":             func(c *Config) { c.Tags = map[string]string{"blueprint:service": "x"} },
 	} {
 		cfg := Config{Region: "eu-west-1", Bucket: "binaries"}
@@ -472,7 +475,7 @@ func TestUserDataPassesEveryValueAsItIs(t *testing.T) {
 	spec := runnerSpec(t, &ledger{})
 	spec.Args = []string{"it's", "two\nlines", "$HOME `id`"}
 	spec.Env = faas.NewEnv(map[string]string{"VALUE": "a 'b' \"c\"\n$HOME \\ @URL@ EOF"})
-	data, err := userData(spec, "https://example.com/?a=b&c='")
+	data, err := Config{}.userData(spec, "https://example.com/?a=b&c='")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -481,7 +484,7 @@ func TestUserDataPassesEveryValueAsItIs(t *testing.T) {
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	start, err := startScript(spec)
+	start, err := Config{}.startScript(spec)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,11 +50,13 @@ type cloud struct {
 	refuse          string // an action that is not allowed
 	refuseAfterLoss bool   // no launch is allowed after a lost one
 	stuckAtEnding   bool
+
+	console string // of every machine
 }
 
 // newCloud starts a fake, to which the SDK's configuration leads.
 func newCloud(t testing.TB) *cloud {
-	c := &cloud{t: t, objects: map[string][]byte{}}
+	c := &cloud{t: t, objects: map[string][]byte{}, console: "booting\nblueprint: the binary could not be fetched\n"}
 	server := httptest.NewServer(c)
 	t.Cleanup(server.Close)
 	none := filepath.Join(t.TempDir(), "none")
@@ -191,7 +193,7 @@ func (c *cloud) action(w http.ResponseWriter, form url.Values) {
 			`</instancesSet></TerminateInstancesResponse>`, m.id)
 	case "GetConsoleOutput":
 		fmt.Fprintf(w, `<GetConsoleOutputResponse><output>%s</output></GetConsoleOutputResponse>`,
-			base64.StdEncoding.EncodeToString([]byte("booting\nblueprint: the binary could not be fetched\n")))
+			base64.StdEncoding.EncodeToString([]byte(c.console)))
 	default:
 		refusal(w, 400, "InvalidAction", "The action is not valid")
 	}

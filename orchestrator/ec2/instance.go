@@ -95,8 +95,8 @@ func (c *client) terminate(ctx context.Context, id string) error {
 	return err
 }
 
-// console returns the last lines of the machine's console, or "" if it cannot get them.
-func (c *client) console(ctx context.Context, id string) string {
+// console returns the last bytes of the machine's console, or "" if it cannot get them.
+func (c *client) console(ctx context.Context, id string, most int) string {
 	out, err := c.ec2.GetConsoleOutput(ctx, &ec2.GetConsoleOutputInput{InstanceId: &id, Latest: aws.Bool(true)})
 	if err != nil {
 		return ""
@@ -105,10 +105,7 @@ func (c *client) console(ctx context.Context, id string) string {
 	if err != nil {
 		return ""
 	}
-	const maxTail = 2 << 10
-	if len(text) > maxTail {
-		text = text[len(text)-maxTail:]
-	}
+	text = text[max(0, len(text)-most):]
 	return strings.ToValidUTF8(strings.TrimSpace(string(text)), "")
 }
 

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
@@ -36,6 +38,8 @@ type note struct {
 	Instance string    `json:"instance,omitempty"` // empty until the launch is answered
 	Runs     string    `json:"runs"`               // identifies what it runs
 	Since    time.Time `json:"since"`
+	// Tells says that the console tells about the runner's health.
+	Tells bool `json:"tells,omitempty"`
 }
 
 // runner is a machine that runs a service's binary.
@@ -78,7 +82,7 @@ func (r *runner) launch(ctx context.Context, spec orchestrator.Spec) error {
 	if err != nil {
 		return err
 	}
-	script, err := userData(spec, link)
+	script, err := r.orc.cfg.userData(spec, link)
 	if err != nil {
 		return err
 	}
@@ -218,7 +222,7 @@ func (r *runner) await(ctx context.Context) error {
 			return nil
 		default:
 			return fmt.Errorf("%w: %s is %s%s%s", errEnded, inst.ID, inst.State, after(": ", inst.Reason),
-				after("; its console ends with:\n", c.console(ctx, inst.ID)))
+				after("; its console ends with:\n", c.console(ctx, inst.ID, 2<<10)))
 		}
 		if time.Since(begun) > c.pace.start {
 			if last != nil {
@@ -258,7 +262,8 @@ func (r *runner) Invoke(_ context.Context, jobID uint32, _ []byte) (*faas.Result
 	return nil, err
 }
 
-// Health reports whether EC2 reports that the machine runs.
+// Health reports whether EC2 reports that the machine runs and, of a service on chain, what the
+// runner last told the machine's console.
 func (r *runner) Health(ctx context.Context) (faas.Health, error) {
 	inst, err := r.find(ctx, false)
 	switch {
@@ -269,7 +274,26 @@ func (r *runner) Health(ctx context.Context) (faas.Health, error) {
 	case inst.State != types.InstanceStateNameRunning:
 		return faas.Health{Reason: fmt.Sprintf("machine %s is %s%s", inst.ID, inst.State, after(": ", inst.Reason))}, nil
 	}
-	return faas.Health{Healthy: true}, nil
+	if !r.note.Tells {
+		return faas.Health{Healthy: true}, nil
+	}
+	return healthOf(r.orc.client.console(ctx, inst.ID, 64<<10)), nil
+}
+
+// healthOf returns what the console says last of the runner's health.
+func healthOf(console string) faas.Health {
+	said := strings.LastIndex(console, healthMark)
+	if said < 0 {
+		return faas.Health{Healthy: true} // the machine boots, or is of a type that shows no console while it runs
+	}
+	line, _, _ := strings.Cut(console[said+len(healthMark):], "\n")
+	at, line, _ := strings.Cut(line, " ")
+	status, reason, _ := strings.Cut(line, " ")
+	if status == "200" {
+		return faas.Health{Healthy: true}
+	}
+	return faas.Health{Reason: fmt.Sprintf("%s (since %s)", cmp.Or(sanitize.Line(reason, 500),
+		"it does not answer about its health"), sanitize.Line(at, 30))}
 }
 
 // Stop terminates the machine, waits for that, and removes the object of its binary. It succeeds if

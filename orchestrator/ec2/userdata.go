@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -29,10 +30,50 @@ StartLimitIntervalSec=0
 User=blueprint
 WorkingDirectory=/var/lib/blueprint
 ExecStart=/opt/blueprint/start
+RuntimeDirectory=blueprint
+RuntimeDirectoryMode=0700
 Restart=always
 RestartSec=5
 [Install]
 WantedBy=multi-user.target
+`
+
+// healthUnit keeps telling the console what the runner says of its health.
+const healthUnit = `[Unit]
+Description=Health of the blueprint runner
+[Service]
+User=blueprint
+ExecStart=/opt/blueprint/health
+StandardOutput=journal+console
+Restart=always
+RestartSec=15
+[Install]
+WantedBy=multi-user.target
+`
+
+// healthMark begins what the console says of the runner's health. The time and the status follow.
+const healthMark = "blueprint-health: "
+
+// healthScript prints a line whenever what the runner says changes. Nothing can connect to the
+// machine, but whoever launched it may read its console.
+const healthScript = `#!/bin/sh
+last=
+while :; do
+	now="000 it says nothing of its health"
+	address=$(head -c 64 @FILE@ 2>/dev/null) || address=
+	case $address in
+	127.0.0.1:* | '[::1]:'*)
+		said=$(curl --silent --noproxy '*' --max-time 5 --write-out ' %{http_code}' "http://$address/healthz" |
+			tr -c '[:print:]' ' ' | tail -c 500)
+		now="${said##* } ${said% *}"
+		;;
+	esac
+	if [ "$now" != "$last" ]; then
+		echo "` + healthMark + `$(date -u +%Y-%m-%dT%H:%M:%SZ) $now"
+		last=$now
+	fi
+	sleep 15
+done
 `
 
 // fetch runs at the machine's first boot. All variable parts are encoded, so that no value can end
@@ -62,8 +103,49 @@ systemctl daemon-reload
 systemctl enable --now blueprint-runner.service
 `
 
+// tell follows fetch on the machine of a runner that serves a service on chain.
+const tell = `put /opt/blueprint/health '@HEALTH@'
+put /etc/systemd/system/blueprint-health.service '@HEALTHUNIT@'
+chown root:blueprint /opt/blueprint/health
+chmod 0750 /opt/blueprint/health
+chmod 0644 /etc/systemd/system/blueprint-health.service
+systemctl daemon-reload
+systemctl enable --now blueprint-health.service
+`
+
+// parameters fetches what is in the parameter store each time the runner starts, with the machine's
+// own role. The files are in memory.
+const parameters = `umask 077
+parameter() {
+	aws ssm get-parameter --region @REGION@ --with-decryption --name "$1" --query Parameter.Value --output text
+}
+`
+
+const keyParameter = `parameter @KEY@ >"$RUNTIME_DIRECTORY/key" || exit 1
+export KEYSTORE_URI="$RUNTIME_DIRECTORY/key" BLUEPRINT_KEYSTORE_URI="$RUNTIME_DIRECTORY/key"
+`
+
+const envParameter = `parameter @ENV@ >"$RUNTIME_DIRECTORY/env" || exit 1
+while IFS= read -r line || [ -n "$line" ]; do
+	case $line in
+	'' | '#'*) ;;
+	[A-Za-z_]*=*) export "$line" ;;
+	*)
+		echo "blueprint: a line of parameter" @ENV@ "is not NAME=VALUE" >&2
+		exit 1
+		;;
+	esac
+done <"$RUNTIME_DIRECTORY/env"
+rm "$RUNTIME_DIRECTORY/env"
+`
+
+// dataDir is where the runner keeps its journal on the machine.
+func dataDir(spec orchestrator.Spec) string {
+	return cmp.Or(spec.Chain.DataDir, "/var/lib/blueprint/data")
+}
+
 // startScript sets the environment and becomes the runner.
-func startScript(spec orchestrator.Spec) (string, error) {
+func (c Config) startScript(spec orchestrator.Spec) (string, error) {
 	delegated := spec.Delegated
 	if delegated == nil {
 		delegated = faas.RunnerConfig{}
@@ -75,6 +157,13 @@ func startScript(spec orchestrator.Spec) (string, error) {
 	env := spec.Env.Reveal()
 	if env == nil {
 		env = map[string]string{}
+	}
+	maps.Copy(env, spec.RunnerEnv.Reveal())
+	if c.EnvParameter != "" && hasSecret(env[nodeEnv]) {
+		delete(env, nodeEnv)
+	}
+	if spec.Chain != nil {
+		env["DATA_DIR"] = dataDir(spec)
 	}
 	env[faas.RunnerConfigEnv] = string(config)
 	var b strings.Builder
@@ -89,6 +178,19 @@ func startScript(spec orchestrator.Spec) (string, error) {
 				"ServiceSpec.Env: the value of %s contains a zero byte", name)
 		}
 		fmt.Fprintf(&b, "export %s=%s\n", name, quote(env[name]))
+	}
+	if spec.Chain != nil {
+		b.WriteString("(umask 077; mkdir -p \"$DATA_DIR\")\n")
+	}
+	fill := strings.NewReplacer("@REGION@", c.Region, "@KEY@", quote(c.KeyParameter), "@ENV@", quote(c.EnvParameter))
+	if c.KeyParameter+c.EnvParameter != "" {
+		b.WriteString(fill.Replace(parameters))
+	}
+	if c.KeyParameter != "" {
+		b.WriteString(fill.Replace(keyParameter))
+	}
+	if c.EnvParameter != "" {
+		b.WriteString(fill.Replace(envParameter))
 	}
 	b.WriteString("exec /opt/blueprint/runner")
 	for i, arg := range spec.Args {
@@ -105,14 +207,19 @@ func startScript(spec orchestrator.Spec) (string, error) {
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // userData returns the script that the machine runs at its first boot.
-func userData(spec orchestrator.Spec, url string) (string, error) {
-	start, err := startScript(spec)
+func (c Config) userData(spec orchestrator.Spec, url string) (string, error) {
+	start, err := c.startScript(spec)
 	if err != nil {
 		return "", err
 	}
 	encode := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
-	script := strings.NewReplacer("@URL@", encode(url), "@SUM@", spec.Binary.SHA256, "@START@", encode(start), "@UNIT@",
-		encode(unit)).Replace(fetch)
+	script, health := fetch, ""
+	if spec.Chain != nil {
+		file := fmt.Sprintf("%s/runner-%d.addr", dataDir(spec), spec.Chain.ServiceID)
+		script, health = fetch+tell, strings.ReplaceAll(healthScript, "@FILE@", quote(file))
+	}
+	script = strings.NewReplacer("@URL@", encode(url), "@SUM@", spec.Binary.SHA256, "@START@", encode(start), "@UNIT@",
+		encode(unit), "@HEALTH@", encode(health), "@HEALTHUNIT@", encode(healthUnit)).Replace(script)
 	if len(script) > maxUserData {
 		return "", faas.Errorf(faas.ErrTooLarge, opStart, "",
 			"the machine's user data would have %d bytes, and EC2 takes %d: shorten ServiceSpec.Env and Args, or split the "+
