@@ -222,7 +222,8 @@ type ServiceHealth struct {
 	Healthy bool `json:"healthy"` // every part whose health is known is healthy
 	// Jobs has an entry for every job on FaaS, by ascending job id.
 	Jobs []JobHealth `json:"jobs"`
-	// Runner is nil if the service has none.
+	// Runner is nil if the service has none, or if it belongs to another program. A runner on this
+	// machine that serves a service on chain tells about itself even then.
 	Runner *faas.Health `json:"runner,omitempty"`
 }
 
@@ -278,6 +279,10 @@ func (s *Service) Health(ctx context.Context) (*ServiceHealth, error) {
 			return nil, err
 		}
 		out.Runner, out.Healthy = &h, out.Healthy && h.Healthy
+	} else if on := s.runnerSettings.record; on != nil && on.DataDir != "" {
+		if h, said := orchestrator.AskRunner(ctx, on.DataDir, on.ServiceID); said {
+			out.Runner, out.Healthy = &h, out.Healthy && h.Healthy
+		}
 	}
 	return out, nil
 }

@@ -104,11 +104,15 @@ one it needs --prune.
 Functions need no process on this machine, but jobs that do not fit do. With --run the service's
 runner and these jobs run on this machine until Ctrl-C, which leaves the functions deployed; what
 they print is shown. Without --run these jobs are not available, and if no job is on FaaS there is
-nothing to deploy.`,
+nothing to deploy.
+
+With --keystore, that runner takes the jobs of the service from the chain and brings the results
+back, if the binary is a blueprint. --rpc and --contract name the node and the contract for it too.`,
 		Example: `  tangle-cloud deploy --service-id 123 --binary target/release/my-blueprint
   tangle-cloud deploy --service-id 123                                          # again, with the same binary
   tangle-cloud deploy --name my-service --binary ./my-blueprint --env API_KEY --run
-  tangle-cloud service deploy --service-id 123 --plan plan.json                 # exactly what was planned`,
+  tangle-cloud service deploy --service-id 123 --plan plan.json                 # exactly what was planned
+  tangle-cloud deploy --service-id 123 --keystore ./keystore --rpc http://127.0.0.1:8545 --run`,
 		Args: cobra.NoArgs,
 	}
 	d := bindDeploy(cmd)
@@ -171,6 +175,9 @@ nothing to deploy.`,
 			report.estimate(service, spec.BinaryPath, policy, costs.in)
 		}
 		a.warn(report.Warnings...)
+		if spec.ServiceID != nil && !*keepRunning {
+			a.remark("nothing takes the service's jobs from the chain: add --run to start the runner here")
+		}
 		err = errors.Join(err, a.answer(report, report.print))
 		if *keepRunning && err == nil {
 			a.remark("the runner is up; Ctrl-C stops it and leaves the functions deployed")

@@ -141,6 +141,13 @@ func (r *statusReport) print(w io.Writer) {
 		fmt.Fprintf(w, "%d\t%s\t%d MB, %d s\t%s\t%d\n", d.JobID, d.FunctionID, d.MemoryMB, d.TimeoutSecs, word,
 			h.TotalInvocations)
 	}
+	if runner := r.Health.Runner; runner != nil {
+		word := "healthy"
+		if !runner.Healthy {
+			word = printable("unhealthy: " + runner.Reason)
+		}
+		fmt.Fprintf(w, "runner: %s\n", word)
+	}
 	for _, line := range []struct {
 		what  string
 		units []string

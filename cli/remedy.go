@@ -15,16 +15,17 @@ import (
 // The library tells what to do in its own terms: options, functions, and fields of the policy. This
 // file turns them into commands and flags of this program.
 
-// optionFlags are the flags that stand for options of the library.
+// optionFlags are the flags that stand for options and fields of the library.
 var optionFlags = map[string]string{
+	"ServiceSpec.Keystore": "--keystore", "ServiceSpec.DataDir": "--data-dir", "ServiceSpec.RunnerEnv": "--runner-env",
 	"WithContract": "--contract", "WithRPC": "--rpc", "WithStateDir": "--state-dir", "WithMove": "--move",
 	"WithDropped": "--drop", "WithRuns": "--runs", "WithWarmups": "--warmups", "WithTimeout": "--timeout",
 	"WithStateful": "--stateful", "WithPersistentConnections": "--persistent", "LoadPrices": "--prices",
 }
 
-var optionName = regexp.MustCompile(`\b(With[A-Z][A-Za-z]*|LoadPrices\b)`)
+var optionName = regexp.MustCompile(`\b(With[A-Z][A-Za-z]*|LoadPrices\b|ServiceSpec\.[A-Za-z]+)`)
 
-// withFlags puts flags in place of the options that a text of the library names.
+// withFlags puts flags in place of the options and fields that a text of the library names.
 func withFlags(text string) string {
 	return optionName.ReplaceAllStringFunc(text, func(name string) string { return cmp.Or(optionFlags[name], name) })
 }

@@ -49,6 +49,9 @@ type deployFlags struct {
 	blueprint     uint64
 	binary        string
 	args, env     []string
+	keystore      string
+	dataDir       string
+	runnerEnv     []string
 	verify        bool
 	keepSucceeded bool
 	noWait        bool
@@ -65,10 +68,16 @@ func bindDeploy(cmd *cobra.Command) *deployFlags {
 	flags.StringArrayVar(&d.args, "arg", nil, "`argument` of the runner; may be repeated")
 	flags.StringArrayVar(&d.env, "env", nil, "`NAME=VALUE` in the functions' environment; NAME alone takes it from "+
 		"this one; may be repeated")
+	flags.StringVar(&d.keystore, "keystore", "", "`directory` or file with the operator's key: the runner takes the "+
+		"jobs of --service-id from the chain")
+	flags.StringVar(&d.dataDir, "data-dir", "", "`directory` of that runner's journal (default: that of the last "+
+		"deployment, or one below the state directory)")
+	flags.StringArrayVar(&d.runnerEnv, "runner-env", nil, "`NAME=VALUE` in the runner's environment alone, such as "+
+		"KEYSTORE_PASSWORD; NAME alone takes it from this one; may be repeated")
 	flags.BoolVar(&d.verify, "verify", false, "refuse a binary that is not the one published on chain")
 	flags.BoolVar(&d.move, "move", false, "remove what the service has in other places, once the functions here answer")
 	flags.StringArrayVar(&d.drop, "drop", nil, "go without `WHAT` the last deployment was given: env.NAME, "+
-		"option.NAME, chain.rpc or chain.contract; may be repeated")
+		"runner.NAME, option.NAME, chain.rpc, chain.contract, chain.service or chain.keystore; may be repeated")
 	flags.BoolVar(&d.noWait, "no-wait", false, "fail at once if something else is changing the service")
 	return d
 }
@@ -80,12 +89,24 @@ func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
 		return serverless.ServiceSpec{}, err
 	}
 	spec := serverless.ServiceSpec{Name: name, BlueprintID: d.blueprint, BinaryPath: d.binary, Args: d.args,
-		Env: map[string]string{}}
+		Keystore: d.keystore, DataDir: d.dataDir}
+	if d.keystore != "" {
+		if !d.flags.Changed("service-id") {
+			return spec, usagef("--keystore is for the jobs of a service on chain: name the service by --service-id")
+		}
+		spec.ServiceID = &d.serviceFlags.id
+	}
 	for _, info := range a.known(name) {
 		spec.BinaryPath = cmp.Or(spec.BinaryPath, info.BinaryPath)
 		if !d.flags.Changed("blueprint-id") {
 			spec.BlueprintID = info.BlueprintID
 		}
+		if spec.ServiceID == nil && !slices.Contains(d.drop, "chain.service") {
+			spec.ServiceID = info.ServiceID
+		}
+	}
+	if spec.ServiceID == nil && d.dataDir != "" {
+		return spec, usagef("--data-dir is for the runner of a service on chain: give --keystore too")
 	}
 	if spec.BinaryPath == "" {
 		return spec, usagef("service " + name + " was not deployed before: --binary names its executable")
@@ -93,17 +114,26 @@ func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
 	if _, err := os.Stat(spec.BinaryPath); errors.Is(err, fs.ErrNotExist) {
 		return spec, faas.Errorf(faas.ErrNotFound, "deploy", "", "the binary of %s: %w", name, err)
 	}
-	for _, variable := range d.env {
-		key, value, given := strings.Cut(variable, "=")
+	if spec.Env, err = variables("--env", d.env); err == nil {
+		spec.RunnerEnv, err = variables("--runner-env", d.runnerEnv)
+	}
+	return spec, err
+}
+
+// variables reads the values of a flag for variables of an environment.
+func variables(flag string, texts []string) (map[string]string, error) {
+	env := map[string]string{}
+	for _, text := range texts {
+		name, value, given := strings.Cut(text, "=")
 		if !given {
 			var set bool
-			if value, set = os.LookupEnv(key); !set {
-				return spec, usagef("--env " + key + ": the environment does not have this variable")
+			if value, set = os.LookupEnv(name); !set {
+				return nil, usagef(flag + " " + name + ": the environment does not have this variable")
 			}
 		}
-		spec.Env[key] = value
+		env[name] = value
 	}
-	return spec, nil
+	return env, nil
 }
 
 // known returns what the ledgers know of a service, for each of its places.
