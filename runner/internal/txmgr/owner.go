@@ -67,11 +67,8 @@ func (m *Manager) step(ctx context.Context) time.Duration {
 		m.fill(ctx)
 		m.glance(ctx)
 		m.forget()
-		switch {
-		case m.polled.IsZero(): // a nonce was too low
+		if m.polled.IsZero() { // a nonce was too low
 			wait /= 4
-		case m.quiet():
-			wait *= patience
 		}
 	}
 	m.report(ctx)
@@ -90,11 +87,11 @@ func (m *Manager) queued() int {
 // quiet reports whether all that is left is to watch for a reorg.
 func (m *Manager) quiet() bool {
 	for _, e := range m.entries {
-		if e.open() || e.mined != nil && !e.settled {
+		if !e.settled {
 			return false
 		}
 	}
-	return m.held == nil && m.queued() == 0
+	return m.known && m.failed == nil && m.queued() == 0
 }
 
 // sorted returns the entries by nonce.
@@ -156,7 +153,7 @@ func (m *Manager) free() uint64 {
 // poll asks the chain where it is, and which transactions were mined.
 func (m *Manager) poll(ctx context.Context) error {
 	head, err := m.cfg.Chain.Head(ctx)
-	if err != nil {
+	if err != nil || head.Hash == m.head.Hash && m.quiet() {
 		return err
 	}
 	forked, err := m.forked(ctx, head)
@@ -404,7 +401,7 @@ func (m *Manager) forget() {
 		if e.settled {
 			block = e.mined.Block
 		}
-		if block > 0 && m.head.Number >= block+max(keep, m.cfg.Depth) {
+		if block > 0 && m.head.Number >= block+max(keep, m.cfg.Depth) && (e.work == nil || e.work.ours || !m.awaited(e)) {
 			m.drop(e)
 		}
 	}
@@ -419,6 +416,12 @@ func (m *Manager) drop(e *entry) {
 	delete(m.entries, e.nonce)
 }
 
+// awaited reports whether a request may resume what an earlier process sent.
+func (m *Manager) awaited(e *entry) bool {
+	reserved := m.reserved.Load()
+	return reserved == nil || e.isOneOf(*reserved)
+}
+
 // care sends what is in flight again, and raises fees.
 func (m *Manager) care(ctx context.Context) {
 	first := true
@@ -430,7 +433,7 @@ func (m *Manager) care(ctx context.Context) {
 		first = false
 		if e.unclaimed() {
 			// Nobody knows whether it is wanted. It may be mined from a pool, but is not sent again.
-			if reserved := m.reserved.Load(); reserved != nil && !e.isOneOf(*reserved) {
+			if !m.awaited(e) {
 				m.vacate(e, nil)
 			}
 			continue
