@@ -32,14 +32,14 @@ const (
 	EventWaiting      EventKind = "waiting"       // something outside keeps a call or all from going on; Reason says what
 	EventReorg        EventKind = "reorg"         // blocks were replaced
 	EventNodeTrouble  EventKind = "node trouble"  // a node failed or is behind
-	EventNodeBack     EventKind = "node back"     //
-	EventBalanceLow   EventKind = "balance low"   //
-	EventBalanceBack  EventKind = "balance back"  //
+	EventNodeBack     EventKind = "node back"     // can be used again
+	EventBalanceLow   EventKind = "balance low"   // the gas may run out; Reason says what is needed
+	EventBalanceBack  EventKind = "balance back"  // there is enough again
 	EventForeignNonce EventKind = "foreign nonce" // another program uses the key
 	EventPaused       EventKind = "paused"        // the contract is
-	EventResumed      EventKind = "resumed"       //
-	EventServiceOver  EventKind = "service over"  //
-	EventHeartbeat    EventKind = "heartbeat"     //
+	EventResumed      EventKind = "resumed"       // the contract is not paused any more
+	EventServiceOver  EventKind = "service over"  // for this operator; Reason says why
+	EventHeartbeat    EventKind = "heartbeat"     // was mined, or failed if Err is set
 	EventTransaction  EventKind = "transaction"   // of the queue: bumped, sent again, mined, taken back
 )
 

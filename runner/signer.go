@@ -15,7 +15,9 @@ import (
 // v, where v is 0 or 1, of a signature of the digest with low s. A key that is kept elsewhere, such
 // as in a key management service, is used through an implementation of one's own.
 type Signer interface {
+	// Address is the account's.
 	Address() [20]byte
+	// Sign signs a digest.
 	Sign(ctx context.Context, digest [32]byte) ([65]byte, error)
 }
 
