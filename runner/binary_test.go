@@ -407,11 +407,12 @@ func TestARunnerAnswersTheCallsOfItsService(t *testing.T) {
 	}
 	p.await(t, "health", func() bool { code, _ := health(t, d, "/healthz"); return code == http.StatusOK })
 	var status runner.Status
-	p.await(t, "the failed job in the status", func() bool {
+	p.await(t, "all outcomes in the status", func() bool {
 		_, text := health(t, d, "/status")
-		return json.Unmarshal([]byte(text), &status) == nil && status.Outcomes[runner.JobFailed] == 1
+		return json.Unmarshal([]byte(text), &status) == nil && status.Outcomes[runner.JobFailed] == 1 &&
+			status.Outcomes[runner.Done] == 2
 	})
-	if status.Outcomes[runner.Done] != 2 || status.Balance == nil || status.Operator != devchain.Account(member).String() {
+	if status.Balance == nil || status.Operator != devchain.Account(member).String() {
 		t.Errorf("status %+v", status)
 	}
 	if _, text := health(t, d, "/metrics"); !strings.Contains(text, `outcome="done"} `) {
@@ -536,6 +537,43 @@ func TestHeartbeatsBeginWithTheRunnerAndEndWithIt(t *testing.T) {
 	}
 	if _, _, status := d.Beats(0, devchain.Account(member)); status != offline {
 		t.Errorf("the registry says %d, want %d", status, offline)
+	}
+}
+
+// A host is served while no node answers.
+func TestTheHostIsAnsweredWithoutANode(t *testing.T) {
+	d := startChain(t, member)
+	b, err := faas.InspectBinary(binary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	orc := &orchestrator.Local{Dir: t.TempDir()}
+	r, err := orc.Start(t.Context(), orchestrator.Spec{Service: "svc", Binary: b, Args: []string{"run", "--test-mode"},
+		Env: faas.NewEnv(d.with("HTTP_RPC_URL", "http://127.0.0.1:1")), LocalJobs: []uint32{upper},
+		Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := r.Invoke(t.Context(), upper, []byte("x"))
+	if err != nil || string(result.Output) != "X" {
+		t.Errorf("got %+v, %v", result, err)
+	}
+	if err := r.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNobodyIsRegisteredForTheWrongBlueprint(t *testing.T) {
+	d := startChain(t, member)
+	other := d.AddBlueprint(devchain.Blueprint{})
+	p := command(t, d.with("BLUEPRINT_ID", fmt.Sprint(other)), "run", "--test-mode")
+	p.begin(t)
+	d.answer(t, p, d.submit(t, upper, "x"))
+	if d.Registered(other, devchain.Account(member)) {
+		t.Error("the operator is registered")
+	}
+	if !strings.Contains(p.stderr.String(), fmt.Sprintf("service 0 is of blueprint 0, and not of %d", other)) {
+		t.Error("nobody is told")
 	}
 }
 

@@ -19,7 +19,7 @@ func (s settings) dryRun(ctx context.Context, w io.Writer, o *options) error {
 	say := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-12s "+format+"\n", append([]any{name}, args...)...)
 	}
-	functions, closeFunctions, err := faas.OpenRegistry(ctx, s.delegated, nil)
+	_, closeFunctions, err := faas.OpenRegistry(ctx, s.delegated, nil)
 	if err != nil {
 		return fmt.Errorf("the functions of %s: %w", faas.RunnerConfigEnv, err)
 	}
@@ -54,13 +54,19 @@ func (s settings) dryRun(ctx context.Context, w io.Writer, o *options) error {
 	if rewards, err := c.PendingRewards(ctx, operator); err == nil {
 		say("rewards", "%s wei pending", rewards)
 	}
-	if s.registration || !registered {
+	if s.registration {
 		say("would", "register the operator and end")
 		return nil
 	}
 	service, err := c.Service(ctx, s.ServiceID)
 	if err != nil {
 		return err
+	}
+	if service.CreatedAt != 0 && service.Blueprint != s.BlueprintID {
+		say("service", "%d is of blueprint %d, and %s is %d", s.ServiceID, service.Blueprint, blueprintEnv, s.BlueprintID)
+	} else if !registered {
+		say("would", "register the operator and end")
+		return nil
 	}
 	member, err := c.IsServiceOperator(ctx, s.ServiceID, operator)
 	if err != nil {
@@ -73,23 +79,40 @@ func (s settings) dryRun(ctx context.Context, w io.Writer, o *options) error {
 	status := [...]string{"pending", "active", "terminated"}
 	say("service", "%d of blueprint %d, %s, of which the operator is %s", s.ServiceID, service.Blueprint,
 		status[min(int(service.Status), len(status)-1)], either(member, "a member", "not a member"))
-	if service.Blueprint != s.BlueprintID {
-		return faas.Errorf(faas.ErrInvalidArgument, "run", "", "service %d is of blueprint %d, and %s is %d", s.ServiceID,
-			service.Blueprint, blueprintEnv, s.BlueprintID)
-	}
 	if paused {
 		say("contract", "paused: it would wait")
 	}
-	for _, id := range functions.Jobs() {
-		f := s.delegated[id]
-		say("job", "%d runs in %s on %s", id, f.FunctionID, f.Provider)
-	}
-	for _, id := range slices.Sorted(maps.Keys(o.handlers)) {
-		if _, ok := functions.Lookup(id); !ok {
-			say("job", "%d runs here", id)
-		}
+	if err := s.sayJobs(ctx, c, o, say); err != nil {
+		return err
 	}
 	return s.sayOpen(ctx, c, say)
+}
+
+// sayJobs tells where each job runs.
+func (s settings) sayJobs(ctx context.Context, c *chain.Chain, o *options, say func(name, format string, args ...any)) error {
+	ids := slices.AppendSeq(slices.Collect(maps.Keys(o.handlers)), maps.Keys(s.delegated))
+	slices.Sort(ids)
+	ids = slices.DeleteFunc(slices.Compact(ids), func(id uint32) bool { return id > math.MaxUint8 })
+	jobs := make([]uint8, len(ids))
+	for i, id := range ids {
+		jobs[i] = uint8(id)
+	}
+	rules, err := c.JobRules(ctx, s.ServiceID, jobs)
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		words := "here"
+		if f, ok := s.delegated[id]; ok {
+			words = fmt.Sprintf("in %s on %s", f.FunctionID, f.Provider)
+		}
+		if rules[i].Aggregated {
+			words += ", and its results need the signatures of several operators" +
+				either(o.aggregator != nil, "", ": it is not run, because there is no aggregator")
+		}
+		say("job", "%d runs %s", id, words)
+	}
+	return nil
 }
 
 // sayOpen tells which calls are open.

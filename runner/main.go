@@ -225,15 +225,15 @@ func (s start) run(ctx context.Context, h job.Handlers, opts []Option) error {
 
 // work registers the operator or runs the runner. stop ends ctx.
 func (s start) work(ctx context.Context, stop func(), env settings, opts []Option) error {
-	if done, err := env.registerFirst(ctx, newOptions(opts)); done || err != nil {
-		return err
-	}
 	r, err := New(env.Config, opts...)
 	if err != nil {
 		return err
 	}
 	if s.offered {
 		answerHost(ctx, r.handlers(), stop, r.options.logger)
+	}
+	if done, err := env.registerFirst(ctx, r.options); done || err != nil {
+		return err
 	}
 	return r.Run(ctx)
 }

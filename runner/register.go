@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
@@ -74,17 +75,12 @@ func (s settings) registerOnly(ctx context.Context, o *options) error {
 
 // registerFirst registers the operator if it is not registered, and reports whether it had to.
 func (s settings) registerFirst(ctx context.Context, o *options) (done bool, err error) {
-	c, err := chain.Open(ctx, s.chainConfig(o))
-	if err == nil {
-		defer c.Close()
-		done, err = c.IsOperatorRegistered(ctx, s.BlueprintID, s.Signer.Address())
-		done = !done
-	}
+	registered, err := s.registered(ctx, o)
 	if err != nil { // the runner waits for the nodes, or tells what is wrong with them
 		o.logger.Warn("it is not known yet whether the operator is registered", "error", err)
 		return false, ctx.Err()
 	}
-	if !done {
+	if registered {
 		return false, nil
 	}
 	o.logger.Warn("the operator is not registered for the blueprint: it is registered now, and the runner ends")
@@ -93,6 +89,24 @@ func (s settings) registerFirst(ctx context.Context, o *options) (done bool, err
 		return true, err
 	}
 	return true, s.register(ctx, o, inputs)
+}
+
+// registered asks the chain whether the operator is registered. It says yes if the service is of
+// another blueprint than the environment says: nobody shall be registered for the wrong one.
+func (s settings) registered(ctx context.Context, o *options) (bool, error) {
+	const patience = 15 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	c, err := chain.Open(ctx, s.chainConfig(o))
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	service, err := c.Service(ctx, s.ServiceID)
+	if err != nil || service.CreatedAt != 0 && service.Blueprint != s.BlueprintID {
+		return true, err
+	}
+	return c.IsOperatorRegistered(ctx, s.BlueprintID, s.Signer.Address())
 }
 
 // register registers the operator for the blueprint, unless it is registered.
