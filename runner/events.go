@@ -61,46 +61,56 @@ type Event struct {
 	Err     error
 }
 
-// Status is the state of a runner.
+// Status is the state of a runner. What is counted is counted since the process started.
 type Status struct {
-	Service, Blueprint uint64
-	Operator           string
-	ChainID            uint64
-	Contract           string
-	Ready              bool // it has caught up once
-	Healthy            bool
-	Reason             string // why it is not healthy
-	Head, Read         uint64 // blocks
-	Behind             uint64 // blocks
-	Queued, Parked     int
-	Running            int
-	Submitting         int
-	Waiting            map[string]int // calls that wait, by reason
-	Outcomes           map[Outcome]uint64
-	Jobs               map[uint32]JobStatus
-	Balance            *big.Int // wei; nil: unknown
-	MinBalance         *big.Int // below it, Healthy is false; nil: unknown
-	Rewards            *big.Int // wei of the native asset that may be claimed; nil: unknown
-	GasUsed            uint64
-	Spent              *big.Int
-	Nodes              []NodeStatus
-	Paused             bool
-	Over               string // why the service is over for this operator
-	LastAnswer         time.Time
-	Started            time.Time
+	Service   uint64 `json:"service"`
+	Blueprint uint64 `json:"blueprint"`
+	Operator  string `json:"operator"`
+	ChainID   uint64 `json:"chain_id"`
+	Contract  string `json:"contract"`
+
+	Ready   bool   `json:"ready"` // it has caught up once
+	Healthy bool   `json:"healthy"`
+	Reason  string `json:"reason,omitempty"` // why it is not healthy
+	Paused  bool   `json:"paused"`           // the contract is
+	Over    string `json:"over,omitempty"`   // why the service is over for this operator
+
+	Head   uint64       `json:"head"`   // the latest block that a node knows
+	Read   uint64       `json:"read"`   // the latest block that was read
+	Behind uint64       `json:"behind"` // blocks
+	Nodes  []NodeStatus `json:"nodes"`
+
+	Queued     int                  `json:"queued"`
+	Parked     int                  `json:"parked"` // queued without their inputs in memory
+	Running    int                  `json:"running"`
+	Submitting int                  `json:"submitting"`
+	Waiting    map[string]int       `json:"waiting,omitempty"` // calls that wait, by reason
+	Outcomes   map[Outcome]uint64   `json:"outcomes,omitempty"`
+	Jobs       map[uint32]JobStatus `json:"jobs,omitempty"`
+
+	// Amounts are in wei of the chain's native asset, and nil if they are not known.
+	Balance    *big.Int `json:"balance_wei,omitempty"`
+	MinBalance *big.Int `json:"min_balance_wei,omitempty"` // below it, Healthy is false
+	Rewards    *big.Int `json:"rewards_wei,omitempty"`     // that may be claimed
+	Spent      *big.Int `json:"spent_wei,omitempty"`       // for gas
+	GasUsed    uint64   `json:"gas_used"`
+
+	LastAnswer time.Time `json:"last_answer,omitzero"`
+	Started    time.Time `json:"started,omitzero"`
 }
 
 // JobStatus counts one job's calls.
 type JobStatus struct {
-	Queued, Running int
-	Outcomes        map[Outcome]uint64
+	Queued   int                `json:"queued"`
+	Running  int                `json:"running"`
+	Outcomes map[Outcome]uint64 `json:"outcomes,omitempty"`
 }
 
 // NodeStatus is the state of one node.
 type NodeStatus struct {
-	Node    string
-	Head    uint64
-	Usable  bool
-	Errors  uint64
-	Problem string
+	Node    string `json:"node"` // scheme and host
+	Head    uint64 `json:"head"`
+	Usable  bool   `json:"usable"`
+	Errors  uint64 `json:"errors"`
+	Problem string `json:"problem,omitempty"` // why it is not usable, or its last error
 }
