@@ -315,16 +315,19 @@ func confirmationsOf(o *options, chainID uint64) uint64 {
 	if o.confirmations != nil {
 		return *o.confirmations
 	}
-	switch chainID {
-	case 31337, 1337: // anvil and hardhat, and go-ethereum's development chain
+	switch {
+	case isLocal(chainID):
 		return 0
-	case 84532: // Base Sepolia
+	case chainID == 84532: // Base Sepolia
 		return 2
-	case 42431: // Tempo testnet
+	case chainID == 42431: // Tempo testnet
 		return 1
 	}
 	return 12
 }
+
+// isLocal reports whether a chain is a development chain: anvil's and hardhat's, or go-ethereum's.
+func isLocal(chainID uint64) bool { return chainID == 31337 || chainID == 1337 }
 
 // settingsFile is what the ecosystem's command-line tool writes: variables of the environment.
 const settingsFile = "settings.env"

@@ -75,10 +75,11 @@ type Status struct {
 	Paused  bool   `json:"paused"`           // the contract is
 	Over    string `json:"over,omitempty"`   // why the service is over for this operator
 
-	Head   uint64       `json:"head"`   // the latest block that a node knows
-	Read   uint64       `json:"read"`   // the latest block that was read
-	Behind uint64       `json:"behind"` // blocks
-	Nodes  []NodeStatus `json:"nodes"`
+	Head     uint64       `json:"head"` // the latest block that a node knows
+	HeadTime time.Time    `json:"head_time,omitzero"`
+	Read     uint64       `json:"read"`   // the latest block that was read
+	Behind   uint64       `json:"behind"` // blocks
+	Nodes    []NodeStatus `json:"nodes"`
 
 	Queued     int                  `json:"queued"`
 	Parked     int                  `json:"parked"` // queued without their inputs in memory

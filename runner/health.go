@@ -27,8 +27,12 @@ const (
 	actionHeader  = "Blueprint-Runner"
 )
 
-// maxBehind is how many blocks a healthy runner may be behind the head.
-const maxBehind = 50
+const (
+	// maxBehind is how many blocks a healthy runner may be behind the head.
+	maxBehind = 50
+	// maxHeadAge is how old the latest block may be. Local chains make blocks only for transactions.
+	maxHeadAge = 5 * time.Minute
+)
 
 // judge fills in whether the runner is healthy, and why not.
 func judge(s *Status) {
@@ -54,6 +58,9 @@ func judge(s *Status) {
 		say("%d blocks behind the chain", s.Behind)
 	case !s.Ready:
 		say("it has not caught up with the chain yet")
+	}
+	if age := time.Since(s.HeadTime); !s.HeadTime.IsZero() && !isLocal(s.ChainID) && age > maxHeadAge {
+		say("the latest block is %v old: the nodes are stuck, or still read the chain", age.Round(time.Minute))
 	}
 	if s.Balance != nil && s.MinBalance != nil && s.Balance.Cmp(s.MinBalance) < 0 {
 		say("%s has %s wei, which pays for too few results: send it at least %s", s.Operator, s.Balance, s.MinBalance)

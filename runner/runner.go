@@ -375,6 +375,9 @@ func (r *Runner) Status() Status {
 		}
 		progress := p.watcher.progress()
 		st.Head, st.Read, st.Behind, st.Ready = progress.Head, progress.Read, progress.Behind, progress.Ready
+		if progress.Time != 0 {
+			st.HeadTime = time.Unix(int64(min(progress.Time, 1<<40)), 0)
+		}
 		spent := p.queue.Status()
 		st.GasUsed, st.Spent = spent.GasUsed, spent.Spent
 		st.Paused = r.schedule.held(pausedReason)

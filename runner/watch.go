@@ -65,7 +65,7 @@ func pollOf(o *options, chainID uint64) time.Duration {
 	switch {
 	case o.poll > 0:
 		return o.poll
-	case chainID == 31337 || chainID == 1337:
+	case isLocal(chainID):
 		return localPoll
 	}
 	return defaultPoll
