@@ -57,9 +57,9 @@ func TestHealthNamesEveryReason(t *testing.T) {
 		{"just rich enough", func(s *Status) { s.Balance = s.MinBalance }, ""},
 		{"balance unknown", func(s *Status) { s.Balance = nil }, ""},
 		{"old blocks of a local chain", func(s *Status) { s.HeadTime = time.Unix(1, 0) }, ""},
-		{"old blocks", func(s *Status) { s.ChainID, s.HeadTime = 84532, time.Now().Add(-7 * time.Minute) },
+		{"old blocks", func(s *Status) { s.ChainID, s.HeadTime = 84532, time.Now().Add(-7*time.Minute) },
 			"the latest block is 7m0s old: the nodes are stuck, or still read the chain"},
-		{"new blocks", func(s *Status) { s.ChainID, s.HeadTime = 84532, time.Now().Add(-4 * time.Minute) }, ""},
+		{"new blocks", func(s *Status) { s.ChainID, s.HeadTime = 84532, time.Now().Add(-4*time.Minute) }, ""},
 		{"blocks of the future", func(s *Status) { s.ChainID, s.HeadTime = 84532, time.Now().Add(time.Hour) }, ""},
 		{"two reasons", func(s *Status) { s.Paused, s.Behind = true, 60 }, "the contract is paused; 60 blocks behind the chain"},
 	} {

@@ -143,37 +143,47 @@ func WithFees(maxFee, maxTip *big.Int) Option {
 	return func(o *options) { o.maxFee, o.maxTip = maxFee, maxTip }
 }
 
-// WithMinBalance sets the balance, in wei, below which the runner warns. The default is what 20
-// results cost at the current fee.
+// WithMinBalance sets the balance, in wei of the chain's native asset, below which the runner warns
+// and is not healthy. It goes on as long as it can pay the gas. The default is what 20 results cost
+// at the current fee.
 func WithMinBalance(wei *big.Int) Option {
 	return func(o *options) { o.minBalance = wei }
 }
 
-// WithHeartbeats makes the runner report to the operator status registry, with the metrics if the
-// function is not nil. The first heartbeat begins an obligation: an operator that falls silent
-// afterwards may be slashed.
+// WithHeartbeats makes the runner tell the contract's OperatorStatusRegistry at the service's
+// intervals that the operator is there, and how it is. Each heartbeat costs about 75,000 units of
+// gas. An operator that never sends one has no duty to; after the first one, anybody may mark an
+// operator offline who misses several. When it is stopped, the runner reports the operator offline.
+//
+// Of a service that wants metrics, the heartbeats tell those that the function returns; nil stands
+// for jobs_done, jobs_failed and behind_blocks. The function must return at once.
 func WithHeartbeats(metrics func() map[string]uint64) Option {
 	return func(o *options) { o.heartbeat, o.metrics = true, metrics }
 }
 
-// WithClaims makes the runner claim its pending rewards once they reach so many wei.
+// WithClaims makes the runner claim the operator's pending rewards whenever these are at least so
+// many wei of the chain's native asset. Without it they are only shown.
 func WithClaims(least *big.Int) Option {
 	return func(o *options) { o.claim = least }
 }
 
-// WithRegistration sets what makes the blueprint's inputs for the registration as an operator. The
-// default is none.
+// WithRegistration sets what the operator registers with, for blueprints that want to know
+// something of their operators. [Main] calls the function when it registers the operator. What it
+// returns must fit the contract's schema; it must not be empty, nor above 100,000 bytes. By default
+// an operator registers without inputs.
 func WithRegistration(inputs func(context.Context) ([]byte, error)) Option {
 	return func(o *options) { o.registration = inputs }
 }
 
-// WithOperatorURL sets the URL under which the operator registers.
+// WithOperatorURL sets the address at which users may reach the operator, which [Main] registers
+// and everybody can read. The default is BLUEPRINT_OPERATOR_URL, or none; the URL of the operator's
+// node is never registered.
 func WithOperatorURL(url string) Option {
 	return func(o *options) { o.operatorURL = url }
 }
 
-// WithMaxLogRange bounds how many blocks one request for logs may span. The default is 2000, and then
-// what the nodes allow.
+// WithMaxLogRange bounds how many blocks one request for logs may span. The default is 2000, and
+// then what the nodes allow.
 func WithMaxLogRange(blocks uint64) Option {
 	return func(o *options) { o.maxLogRange = blocks }
 }
@@ -195,8 +205,22 @@ func WithEvents(observe func(Event)) Option {
 	return func(o *options) { o.observers = append(o.observers, observe) }
 }
 
-// WithHealth sets the address of the health endpoint, host:port on loopback. The default is a port
-// of the system's choice; see the file runner-<service id>.addr in the data directory.
+// WithHealth makes the runner answer about itself over HTTP on a loopback address, such as
+// 127.0.0.1:9100. If the port is 0, the system chooses it. By default nothing listens, but in
+// [Main], where it is 127.0.0.1:0 and BLUEPRINT_HEALTH_ADDR goes before this option.
+//
+//	GET /healthz       200 if the runner is healthy, else 503 with the reasons
+//	GET /status        the Status as JSON
+//	GET /metrics       metrics in the text format of Prometheus
+//	POST /retry?call=N runs a call again, like Retry
+//	POST /claim        claims the pending rewards
+//
+// While the runner runs, the file runner-N.addr in the data directory holds the address in one
+// line, N being the service's number. A process that is killed leaves the file behind; answers have
+// the header Blueprint-Service: N, so that nobody takes another program for the runner.
+//
+// A POST needs the header Blueprint-Runner with any value. No web page can send it, but every
+// program on this machine can: a retry costs an invocation, and a claim costs gas.
 func WithHealth(addr string) Option {
 	return func(o *options) { o.healthAddr = addr }
 }
