@@ -156,8 +156,8 @@ func (p *program) end(t *testing.T) int {
 	return p.ProcessState.ExitCode()
 }
 
-// await waits for a state of a running program, and fails when the program has ended or the test run
-// itself is out of patience.
+// await waits for a state of a running program, and fails when the program has ended or the test
+// run itself is out of patience.
 func (p *program) await(t *testing.T, what string, reached func() bool) {
 	t.Helper()
 	await(t, what, func() bool {
@@ -181,8 +181,8 @@ func await(t *testing.T, what string, reached func() bool) {
 	t.Fatalf("waited a minute for %s", what)
 }
 
-// devnet is a development chain with a node, and what the ecosystem's manager would tell a runner of
-// its service 0.
+// devnet is a development chain with a node, and what the ecosystem's manager would tell a runner
+// of its service 0.
 type devnet struct {
 	*devchain.Chain
 	node    *devchain.Node
@@ -280,7 +280,8 @@ func TestAProgramWithoutArgumentsAnswersOneRequest(t *testing.T) {
 
 func TestAProviderThatIsNotLinkedNamesTheImport(t *testing.T) {
 	d := startChain(t, member)
-	p := command(t, d.with("BLUEPRINT_FAAS_CONFIG", `{"0":{"provider":"aws-lambda","function_id":"f","service":"s"}}`), "run")
+	p := command(t, d.with("BLUEPRINT_FAAS_CONFIG",
+		`{"0":{"provider":"aws-lambda","function_id":"f","service":"s"}}`), "run")
 	if code := p.run(t); code != 2 || !strings.Contains(p.stderr.String(), `import _ \"github.com/`) &&
 		!strings.Contains(p.stderr.String(), `import _ "github.com/`) {
 		t.Errorf("exit %d: %s", code, p.stderr.String())
@@ -607,8 +608,10 @@ func TestSecretsStayWithTheRunner(t *testing.T) {
 	}
 	p.end(t)
 	key := hex.EncodeToString(devchain.Key(member))
-	for name, text := range map[string]string{"the log": p.stderr.String(), "standard output": p.stdout.String(), "status": status,
-		"metrics": metrics, "the dry run": dry.stdout.String() + dry.stderr.String()} {
+	for name, text := range map[string]string{
+		"the log": p.stderr.String(), "standard output": p.stdout.String(), "status": status, "metrics": metrics,
+		"the dry run": dry.stdout.String() + dry.stderr.String(),
+	} {
 		for _, hidden := range []string{secret, input, strings.ToUpper(input), key, hex.EncodeToString([]byte(input))} {
 			if strings.Contains(strings.ToLower(text), strings.ToLower(hidden)) {
 				t.Errorf("%q is in %s: %s", hidden, name, text)

@@ -31,8 +31,8 @@ func socketPath(t *testing.T) string {
 	return filepath.Join(dir, "socket")
 }
 
-// startBridge is the manager's bridge, with a gRPC server that is not ours. It answers pings with an
-// error of the code.
+// startBridge is the manager's bridge, with a gRPC server that is not ours. It answers pings with
+// an error of the code.
 func startBridge(t *testing.T, path string, code codes.Code) (pings chan struct{}) {
 	t.Helper()
 	pings = make(chan struct{}, 100)
@@ -118,6 +118,39 @@ func TestABridgeThatNeverComesIsGivenUp(t *testing.T) {
 	})
 }
 
+// The manager's gRPC server need not be as lenient as the one above.
+func TestTheBridgesRequestIsComplete(t *testing.T) {
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if r.Method != http.MethodPost || r.URL.Path != "/blueprint_manager_bridge.BlueprintManagerBridge/Ping" ||
+			r.ProtoMajor != 2 || r.Header.Get("Content-Type") != "application/grpc" || r.Header.Get("TE") != "trailers" ||
+			string(body) != "\x00\x00\x00\x00\x00" || err != nil {
+			t.Errorf("got %s %s %s %v %x, %v", r.Proto, r.Method, r.URL, r.Header, body, err)
+		}
+		w.Header().Set("Grpc-Status", "0")
+	}
+	if err := ping(t.Context(), serveBridge(t, answer)); err != nil {
+		t.Error(err)
+	}
+}
+
+// serveBridge lets an HTTP server answer in the place of a bridge.
+func serveBridge(t *testing.T, answer http.HandlerFunc) (path string) {
+	t.Helper()
+	path = socketPath(t)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	s := &http.Server{Handler: answer, Protocols: &protocols, ReadHeaderTimeout: time.Minute}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Close(); <-ended })
+	return path
+}
+
 // What answers need not be the bridge.
 func TestAStrangeBridgeIsAnError(t *testing.T) {
 	for _, tt := range []struct {
@@ -129,21 +162,9 @@ func TestAStrangeBridgeIsAnError(t *testing.T) {
 		{func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Grpc-Status", "12") }, `grpc status "12"`},
 		{func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Grpc-Status", "0") }, ""},
 	} {
-		path := socketPath(t)
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var protocols http.Protocols
-		protocols.SetUnencryptedHTTP2(true)
-		s := &http.Server{Handler: tt.answer, Protocols: &protocols, ReadHeaderTimeout: time.Minute}
-		ended := make(chan struct{})
-		go func() { defer close(ended); _ = s.Serve(l) }()
-		err = ping(t.Context(), path)
+		err := ping(t.Context(), serveBridge(t, tt.answer))
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("want %q, got %v", tt.want, err)
 		}
-		_ = s.Close()
-		<-ended
 	}
 }

@@ -52,7 +52,8 @@ func TestSettingsAreReadFromTheEnvironment(t *testing.T) {
 		{"registry that is none", []string{registryEnv, "none"}, func(s settings) any { return s.StatusRegistry }, ""},
 		{"registry", []string{registryEnv, some}, func(s settings) any { return s.StatusRegistry }, strings.ToLower(some)},
 		{"flags", []string{testModeEnv, "YES", prettyEnv, "1"}, func(s settings) any { return s.testMode && s.pretty }, true},
-		{"no flags", []string{testModeEnv, "no", prettyEnv, "0"}, func(s settings) any { return s.testMode || s.pretty }, false},
+		{"no flags", []string{testModeEnv, "no", prettyEnv, "0"},
+			func(s settings) any { return s.testMode || s.pretty }, false},
 		{"health", []string{healthEnv, "[::1]:80"}, func(s settings) any { return s.health }, "[::1]:80"},
 		{"no health", []string{healthEnv, "off"}, func(s settings) any { return s.health == "" && s.healthSet }, true},
 		{"smallest key", nil, func(s settings) any { return hexOf(s.Signer.Address()) }, operator1},
@@ -69,7 +70,8 @@ func TestSettingsAreReadFromTheEnvironment(t *testing.T) {
 			func(s settings) any { return s.output }, "/data/registration_inputs.bin"},
 		{"capturing needs no key", []string{registrationEnv, "1", captureEnv, "1", keystoreEnv, "/absent"},
 			func(s settings) any { return s.Signer }, Signer(nil)},
-		{"other protocol's name", []string{protocolEnv, "tangle-evm"}, func(s settings) any { return s.ServiceID }, uint64(1)},
+		{"other protocol's name", []string{protocolEnv, "tangle-evm"},
+			func(s settings) any { return s.ServiceID }, uint64(1)},
 		{"width of logs", []string{logRangeEnv, "500"}, func(s settings) any { return s.maxLogRange }, uint64(500)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -95,7 +97,8 @@ func hexOf(a [20]byte) string { return chain.Address(a).String() }
 func TestEveryProblemOfTheEnvironmentIsToldAtOnce(t *testing.T) {
 	const secret = "s3cr3t"
 	_, err := readSettings(environment(serviceEnv, "one", blueprintEnv, "-", dataEnv, "-", keystoreEnv, "/absent/keys",
-		httpEnv, "http://user:"+secret+"@a b/, ftp://"+secret+"/", contractEnv, "0x12", healthEnv, "0.0.0.0:80", testModeEnv, "on",
+		httpEnv, "http://user:"+secret+"@a b/, ftp://"+secret+"/",
+		contractEnv, "0x12", healthEnv, "0.0.0.0:80", testModeEnv, "on",
 		faas.RunnerConfigEnv, "{", protocolEnv, "eigenlayer", operatorEnv, "me", passwordEnv, secret, logRangeEnv, "-1"))
 	if faas.CodeOf(err) != faas.ErrInvalidArgument {
 		t.Fatalf("got %v", err)
@@ -104,7 +107,8 @@ func TestEveryProblemOfTheEnvironmentIsToldAtOnce(t *testing.T) {
 		`SERVICE_ID is "one": want a whole number`, "BLUEPRINT_ID is not set: whole number", "DATA_DIR is not set: directory",
 		"KEYSTORE_URI gives no key: ", "HTTP_RPC_URL holds something that is not a URL",
 		`HTTP_RPC_URL holds a URL with scheme "ftp": only http and https`, `TANGLE_CONTRACT is "0x12": an address is`,
-		`BLUEPRINT_HEALTH_ADDR is "0.0.0.0:80": the address is not a loopback address`, `TEST_MODE is "on": want true or false`,
+		`BLUEPRINT_HEALTH_ADDR is "0.0.0.0:80": the address is not a loopback address`,
+		`TEST_MODE is "on": want true or false`,
 		"BLUEPRINT_FAAS_CONFIG is malformed: ", `PROTOCOL is "eigenlayer"`, `BLUEPRINT_OPERATOR_ADDRESS is "me"`,
 		`MAX_GETLOGS_RANGE is "-1"`,
 	} {

@@ -89,7 +89,8 @@ func (s settings) dryRun(ctx context.Context, w io.Writer, o *options) error {
 }
 
 // sayJobs tells where each job runs.
-func (s settings) sayJobs(ctx context.Context, c *chain.Chain, o *options, say func(name, format string, args ...any)) error {
+func (s settings) sayJobs(ctx context.Context, c *chain.Chain, o *options,
+	say func(name, format string, args ...any)) error {
 	ids := slices.AppendSeq(slices.Collect(maps.Keys(o.handlers)), maps.Keys(s.delegated))
 	slices.Sort(ids)
 	ids = slices.DeleteFunc(slices.Compact(ids), func(id uint32) bool { return id > math.MaxUint8 })

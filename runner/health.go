@@ -85,10 +85,10 @@ type endpoint struct {
 	latency  histogram
 }
 
-// listen makes the endpoint listen, and writes its address to a file in the directory unless another
-// runner answers there.
-func listen(ctx context.Context, addr, dir string, service uint64, status func() Status, act actions, logger *slog.Logger) (*endpoint,
-	error) {
+// listen makes the endpoint listen, and writes its address to a file in the directory unless
+// another runner answers there.
+func listen(ctx context.Context, addr, dir string, service uint64, status func() Status, act actions,
+	logger *slog.Logger) (*endpoint, error) {
 	bad := func(err error) error {
 		return faas.Errorf(faas.ErrInvalidArgument, "listen for health requests", "", "at %q: %w", addr, err)
 	}
@@ -129,8 +129,8 @@ func (e *endpoint) publish() error {
 	return nil
 }
 
-// taken reports whether another runner answers at the address in the file. A process that was killed
-// leaves the file behind.
+// taken reports whether another runner answers at the address in the file. A process that was
+// killed leaves the file behind.
 func (e *endpoint) taken(ctx context.Context) bool {
 	text, err := os.ReadFile(e.file)
 	addr := strings.TrimSpace(string(text))

@@ -28,10 +28,14 @@ import (
 // well is the status of a runner that is fine.
 func well() Status {
 	return Status{
-		Service: 7, Blueprint: 3, Operator: operator1, ChainID: 31337, Contract: "0x01", Ready: true, Head: 100, Read: 99, Behind: 1,
-		Queued: 4, Parked: 5, Running: 6, Submitting: 2, Waiting: map[string]int{"a \"reason\"\\\n": 3},
-		Outcomes: map[Outcome]uint64{Done: 9}, Jobs: map[uint32]JobStatus{1: {Outcomes: map[Outcome]uint64{Done: 8, JobFailed: 1}},
-			0: {Outcomes: map[Outcome]uint64{Done: 1}}},
+		Service: 7, Blueprint: 3, Operator: operator1, ChainID: 31337, Contract: "0x01",
+		Ready: true, Head: 100, Read: 99, Behind: 1, Queued: 4, Parked: 5, Running: 6, Submitting: 2,
+		Waiting:  map[string]int{"a \"reason\"\\\n": 3},
+		Outcomes: map[Outcome]uint64{Done: 9},
+		Jobs: map[uint32]JobStatus{
+			0: {Outcomes: map[Outcome]uint64{Done: 1}},
+			1: {Outcomes: map[Outcome]uint64{Done: 8, JobFailed: 1}},
+		},
 		Balance: big.NewInt(2e9), MinBalance: big.NewInt(1e9), Rewards: big.NewInt(5), GasUsed: 123, Spent: big.NewInt(77),
 		Nodes:   []NodeStatus{{Node: "http://a", Head: 100, Usable: true, Errors: 2}, {Node: "http://b", Problem: "refused"}},
 		Started: time.UnixMilli(1_500), LastAnswer: time.Unix(9, 0),
@@ -52,8 +56,8 @@ func TestHealthNamesEveryReason(t *testing.T) {
 		{"before any node", func(s *Status) { s.Nodes = nil }, "no node can be used: none was asked yet"},
 		{"paused", func(s *Status) { s.Paused = true }, "the contract is paused"},
 		{"over", func(s *Status) { s.Over = "it was terminated" }, "the service is over: it was terminated"},
-		{"poor", func(s *Status) { s.Balance = big.NewInt(999_999_999) }, operator1 + " has 999999999 wei, which pays for too " +
-			"few results: send it at least 1000000000"},
+		{"poor", func(s *Status) { s.Balance = big.NewInt(999_999_999) },
+			operator1 + " has 999999999 wei, which pays for too few results: send it at least 1000000000"},
 		{"just rich enough", func(s *Status) { s.Balance = s.MinBalance }, ""},
 		{"balance unknown", func(s *Status) { s.Balance = nil }, ""},
 		{"old blocks of a local chain", func(s *Status) { s.HeadTime = time.Unix(1, 0) }, ""},
@@ -61,7 +65,8 @@ func TestHealthNamesEveryReason(t *testing.T) {
 			"the latest block is 7m0s old: the nodes are stuck, or still read the chain"},
 		{"new blocks", func(s *Status) { s.ChainID, s.HeadTime = 84532, time.Now().Add(-4*time.Minute) }, ""},
 		{"blocks of the future", func(s *Status) { s.ChainID, s.HeadTime = 84532, time.Now().Add(time.Hour) }, ""},
-		{"two reasons", func(s *Status) { s.Paused, s.Behind = true, 60 }, "the contract is paused; 60 blocks behind the chain"},
+		{"two reasons", func(s *Status) { s.Paused, s.Behind = true, 60 },
+			"the contract is paused; 60 blocks behind the chain"},
 	} {
 		s := well()
 		tt.change(&s)
@@ -148,7 +153,8 @@ func TestTheHealthEndpoint(t *testing.T) {
 		{method: "POST", path: "/retry?call=1", headers: []string{actionHeader, "1"}, code: 202},
 		{method: "POST", path: "/retry?call=2", headers: []string{actionHeader, "1"}, code: 404,
 			body: "faas: retry: no such call\n"},
-		{method: "POST", path: "/retry?call=3", headers: []string{actionHeader, "1"}, code: 409, body: "faas: retry: it runs\n"},
+		{method: "POST", path: "/retry?call=3", headers: []string{actionHeader, "1"}, code: 409,
+			body: "faas: retry: it runs\n"},
 		{method: "POST", path: "/retry?call=4", headers: []string{actionHeader, "1"}, code: 500, body: "the disk is full\n"},
 		{method: "POST", path: "/claim", code: 403},
 		{method: "POST", path: "/claim", headers: []string{actionHeader, "1"}, code: 202},

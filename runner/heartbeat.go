@@ -45,8 +45,8 @@ type heart struct {
 // defaultInterval is the registry's, for services that set none.
 const defaultInterval = 300 * time.Second
 
-// interval returns how often to beat. A registry that asks for a heartbeat every second, or for one a
-// year, is not believed.
+// interval returns how often to beat. A registry that asks for a heartbeat every second, or for one
+// a year, is not believed.
 func interval(c chain.HeartbeatConfig) time.Duration {
 	if c.Interval == 0 {
 		return defaultInterval

@@ -82,7 +82,8 @@ func newBeating(t *testing.T) *beating {
 }
 
 // HeartbeatConfig is the registry's.
-func (b *beating) HeartbeatConfig(_ context.Context, registry chain.Address, service uint64) (chain.HeartbeatConfig, error) {
+func (b *beating) HeartbeatConfig(_ context.Context, registry chain.Address, service uint64) (chain.HeartbeatConfig,
+	error) {
 	if registry != b.registry || service != 7 {
 		return chain.HeartbeatConfig{}, fmt.Errorf("asked %s of service %d", registry, service)
 	}
@@ -109,7 +110,8 @@ func TestHeartbeatsComeBeforeTheIntervalIsOver(t *testing.T) {
 		if diff := cmp.Diff([]string{"0s 0", "1m54s 0", "3m48s 0", "5m0s offline"}, b.sent); diff != "" {
 			t.Error(diff)
 		}
-		if len(b.events) != 3 || b.events[0].Kind != EventHeartbeat || b.events[0].Err != nil || b.events[0].GasUsed != 75_000 {
+		if len(b.events) != 3 || b.events[0].Kind != EventHeartbeat || b.events[0].Err != nil ||
+			b.events[0].GasUsed != 75_000 {
 			t.Errorf("events: %+v", b.events)
 		}
 		if err := b.offline(t.Context()); err != nil || len(b.sent) != 4 {
@@ -150,7 +152,8 @@ func TestAHeartbeatThatIsOnItsWayIsFollowedByOffline(t *testing.T) {
 
 func TestTheIntervalIsTheRegistrysWithinReason(t *testing.T) {
 	for seconds, want := range map[uint64]time.Duration{
-		0: 5 * time.Minute, 1: time.Minute, 60: time.Minute, 120: 2 * time.Minute, 1 << 40: 24 * time.Hour, 1<<64 - 1: 24 * time.Hour,
+		0: 5 * time.Minute, 1: time.Minute, 60: time.Minute, 120: 2 * time.Minute,
+		1 << 40: 24 * time.Hour, 1<<64 - 1: 24 * time.Hour,
 	} {
 		if got := interval(chain.HeartbeatConfig{Interval: seconds}); got != want {
 			t.Errorf("%d s: got %v, want %v", seconds, got, want)

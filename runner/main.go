@@ -33,9 +33,9 @@ const (
 //   - on a FaaS provider, and wherever else [job.Requested] is true, it is the job handler of
 //     [job.Main];
 //   - as "PROGRAM run" it is the runner, as the ecosystem's manager and package orchestrator start
-//     it. The environment says what it runs for: see [ConfigFromEnv], and the output of --help. Jobs
-//     that BLUEPRINT_FAAS_CONFIG names run in their functions, for which the program must import the
-//     providers, and all others run here;
+//     it. The environment says what it runs for: see [ConfigFromEnv], and the output of --help.
+//     Jobs that BLUEPRINT_FAAS_CONFIG names run in their functions, for which the program must
+//     import the providers, and all others run here;
 //   - with REGISTRATION_MODE_ON=true, or if the operator is not registered for the blueprint, it
 //     registers the operator and ends;
 //   - without arguments it answers one request on standard input, as [job.Main] does.
@@ -238,8 +238,8 @@ func (s start) work(ctx context.Context, stop func(), env settings, opts []Optio
 	return r.Run(ctx)
 }
 
-// answerHost answers the calls of the program that started this one, over standard input and output.
-// When that ends the input, it wants the runner to stop.
+// answerHost answers the calls of the program that started this one, over standard input and
+// output. When that ends the input, it wants the runner to stop.
 func answerHost(ctx context.Context, h job.Handlers, stop func(), logger *slog.Logger) {
 	// The offer is for this process, and not for processes that jobs start.
 	offer, ok := os.LookupEnv(frame.Env)

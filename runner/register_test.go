@@ -116,7 +116,8 @@ func TestTheRegistrationInputsReachTheManager(t *testing.T) {
 		{name: "none", want: "\x00"}, // the manager refuses an empty file
 		{name: "some", inputs: func(context.Context) ([]byte, error) { return []byte("inputs"), nil }, want: "inputs"},
 		{name: "empty", inputs: func(context.Context) ([]byte, error) { return nil, nil }, err: "are empty"},
-		{name: "failing", inputs: func(context.Context) ([]byte, error) { return nil, errors.New("no luck") }, err: "no luck"},
+		{name: "failing", inputs: func(context.Context) ([]byte, error) { return nil, errors.New("no luck") },
+			err: "no luck"},
 		{name: "too many", inputs: func(context.Context) ([]byte, error) { return make([]byte, 100_001), nil },
 			err: "100001 bytes"},
 	} {

@@ -1,5 +1,6 @@
 // Package otelrunner makes OpenTelemetry traces and metrics of a runner's events. It uses only the
-// API: without an SDK in the program, it does next to nothing. Only programs that import it link it.
+// API: without an SDK in the program, it does next to nothing. Only programs that import it link
+// it.
 //
 //	tel, err := otelrunner.New()
 //	runner.Main(handlers, runner.WithEvents(tel.Events(ctx)))
@@ -13,10 +14,10 @@
 //   - blueprint.runner.calls counts calls that ended, by job and outcome
 //   - blueprint.runner.run.duration (s), of the invocations that answered, by job
 //   - blueprint.runner.result.duration (s), from a call's block to its result's, by job
-//   - blueprint.runner.gas counts the gas of mined transactions, and blueprint.runner.cost the wei that
-//     it cost
-//   - blueprint.runner.incidents counts the other events that an operator may have to act on, by kind:
-//     a node that fails, a reorganization, a pause, a low balance, a foreign nonce, a wait, a
+//   - blueprint.runner.gas counts the gas of mined transactions, and blueprint.runner.cost the wei
+//     that it cost
+//   - blueprint.runner.incidents counts the other events that an operator may have to act on, by
+//     kind: a node that fails, a reorganization, a pause, a low balance, a foreign nonce, a wait, a
 //     heartbeat that failed
 package otelrunner
 
@@ -200,8 +201,8 @@ func (l *listener) incident(e runner.Event, service attribute.KeyValue) {
 	}
 }
 
-// of returns the call of an event. It begins a call that an earlier process found. It returns nil if
-// too many are open.
+// of returns the call of an event. It begins a call that an earlier process found. It returns nil
+// if too many are open.
 func (l *listener) of(e runner.Event) *call {
 	if c := l.open[e.Call]; c != nil {
 		return c

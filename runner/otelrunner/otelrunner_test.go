@@ -172,7 +172,8 @@ func TestTransactionsAndIncidentsAreCounted(t *testing.T) {
 		{Kind: runner.EventHeartbeat, Service: 7, GasUsed: 75_000},
 		{Kind: runner.EventHeartbeat, Service: 7, Err: fmt.Errorf("no node")},
 		{Kind: runner.EventNodeTrouble, Service: 7}, {Kind: runner.EventNodeTrouble, Service: 7},
-		{Kind: runner.EventNodeBack, Service: 7}, {Kind: runner.EventStarted, Service: 7}, {Kind: runner.EventResumed, Service: 7},
+		{Kind: runner.EventNodeBack, Service: 7}, {Kind: runner.EventStarted, Service: 7},
+		{Kind: runner.EventResumed, Service: 7},
 		{Kind: runner.EventBalanceLow, Service: 7}, {Kind: runner.EventReorg, Service: 7},
 	} {
 		r.observe(e)
