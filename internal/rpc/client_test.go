@@ -165,6 +165,7 @@ func TestTheNextNodeIsAskedAndTheFailingOneLast(t *testing.T) {
 			if got, err := number(t, c); err != nil || got != 2 {
 				t.Fatal(got, err)
 			}
+			time.Sleep(time.Minute) // it has rested enough, but nobody knows that it is better
 		}
 		if diff := cmp.Diff([]string{"a", "b", "b", "b"}, asked); diff != "" {
 			t.Error(diff)
@@ -186,6 +187,53 @@ func TestTheNextNodeIsAskedAndTheFailingOneLast(t *testing.T) {
 			err.Error() != "no node is usable: node http://a: is of another chain; node http://b: is behind" {
 			t.Errorf("%v", err)
 		}
+	})
+}
+
+// An answer to what was asked before a failure does not end the rest that followed the failure.
+func TestAnOlderAnswerEndsNoRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient(t, nodes{"a": func(calls []string) (int, http.Header, string) {
+			if calls[0] == "slow" {
+				time.Sleep(time.Second)
+				return 200, nil, answers(calls, "0x1")
+			}
+			return 429, http.Header{"Retry-After": {"5"}}, ""
+		}}, "a")
+		n := c.Nodes()[0]
+		var slow sync.WaitGroup
+		slow.Go(func() { _, _ = c.Ask(t.Context(), n, []rpc.Call{{Method: "slow"}}) })
+		synctest.Wait()
+		time.Sleep(time.Millisecond)
+		_, _ = c.Ask(t.Context(), n, []rpc.Call{{Method: "quick"}})
+		slow.Wait()
+		if n.Pause() < 3*time.Second {
+			t.Errorf("rests for %v", n.Pause())
+		}
+	})
+}
+
+// Who has waited for a node asks it, although it has failed with another since.
+func TestNobodyWaitsForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		c := newClient(t, nodes{"a": func(calls []string) (int, http.Header, string) {
+			if calls[0] == "bad" {
+				return 503, nil, ""
+			}
+			return 200, nil, answers(calls, "0x1")
+		}}, "a")
+		fail := func() { _, _ = c.Ask(t.Context(), c.Nodes()[0], []rpc.Call{{Method: "bad"}}) }
+		fail() // it rests for at least 50 ms
+		var waiting sync.WaitGroup
+		waiting.Go(func() {
+			if _, err := number(t, c); err != nil || time.Since(start) > 120*time.Millisecond {
+				t.Errorf("after %v, %v", time.Since(start), err)
+			}
+		})
+		time.Sleep(40 * time.Millisecond)
+		fail() // and now for at least 100 ms more
+		waiting.Wait()
 	})
 }
 

@@ -319,8 +319,8 @@ func TestAnAmbiguousCallIsLookedUp(t *testing.T) {
 		if call.Payment.Sign() > 0 {
 			got = append(got, "paid "+call.Payment.String())
 		}
-		if text := strings.Join(got, " "); text != test.want {
-			t.Errorf("%+v: %s", test, text)
+		if text := strings.Join(got, " "); text != test.want || order(c.order.Load()) != test.after {
+			t.Errorf("%+v: %s, then in the order %d", test, text, c.order.Load())
 		}
 	}
 }
@@ -363,8 +363,31 @@ func TestCloseEndsWhatHangs(t *testing.T) {
 		if n := c.Nodes(); n[0].Usable || !n[1].Usable {
 			t.Errorf("%+v", n)
 		}
+		start = time.Now()
 		c.Close()
+		if took := time.Since(start); took > 0 {
+			t.Errorf("closed after %v", took)
+		}
 	})
+}
+
+// A manager that does not say whether results are aggregated makes the contract demand it.
+func TestTheRulesOfASilentManager(t *testing.T) {
+	words := func(n int, set map[int]uint64) (text string) {
+		for i := range n {
+			w := WordOf(set[i])
+			text += fmt.Sprintf("%x", w[:])
+		}
+		return text
+	}
+	for name, hook := range map[string]string{"missing": "!", "no code": "", "failing": "!08c379a0"} {
+		c := contractAnswering(t, map[uint32]string{0x3dc0d5fe: words(13, map[int]uint64{0: 7, 11: 1}),
+			0xb7696dbb: words(6, map[int]uint64{1: 0x3a3a}), 0x19ed5bb2: hook, 0x25fcc64e: hook, 0x4c443e04: hook})
+		rules, err := c.JobRules(t.Context(), 1, []uint8{0})
+		if err != nil || rules[0] != (JobRules{Aggregated: true, Threshold: 6700, Results: 1}) {
+			t.Errorf("%s: %+v, %v", name, rules, err)
+		}
+	}
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

@@ -171,6 +171,7 @@ func (c *Chain) orders(ctx context.Context, service uint64, calls []uint64, raw 
 			if err := c.orderByDryRun(ctx, service, calls, raw, open, orders); err != nil {
 				return nil, err
 			}
+			now = orders[open[len(open)-1]]
 		}
 	}
 	c.order.Store(int32(now))
