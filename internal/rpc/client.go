@@ -211,7 +211,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // combine returns one error for the errors of all nodes. Its kind is that of the first node, the
-// preferred one, but if a node answered that it does not have what was asked for, that is the error.
+// preferred one, or ErrAbsent if a node answered that it does not have what was asked for.
 func combine(nodes []*Node, tries []try) *Error {
 	var all joined
 	var first *Error
@@ -222,10 +222,7 @@ func combine(nodes []*Node, tries []try) *Error {
 				err = errorf(ErrUnreachable, "node %s was not asked", nodes[i])
 			}
 		}
-		if err.Kind == ErrAbsent {
-			return err
-		}
-		if first == nil {
+		if first == nil || err.Kind == ErrAbsent {
 			copied := *err
 			first = &copied
 		}

@@ -142,7 +142,17 @@ func (e *RPCError) Throttled() bool {
 // TooWide reports whether the node answers the same query over fewer blocks, or with fewer
 // results. There is no code for that; nodes say it in their own words.
 func (e *RPCError) TooWide() bool {
-	return e.Code != rpcReverted && !e.says(throttleWords) && e.says(widthWords)
+	return e.Code != rpcReverted && !e.says(throttleWords) && e.says(widthWords) && !e.Behind()
+}
+
+// Behind reports whether the node does not have the blocks that the call names: yet, or not any
+// more.
+func (e *RPCError) Behind() bool { return e.Code != rpcReverted && e.says(behindWords) }
+
+// What nodes say of blocks that they do not have.
+var behindWords = []string{
+	"beyond current head", "blockoutofrange", "unknown block", "header for hash not found", "block not found",
+	"after last accepted block", "past the head", "greater than latest",
 }
 
 // What nodes say of a query that is too wide: blocks or results, and a bound.

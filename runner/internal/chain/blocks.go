@@ -2,7 +2,6 @@ package chain
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/tangle-network/blueprint-serverless/internal/rpc"
@@ -51,7 +50,7 @@ func blockCall(number uint64, into *Block) rpc.Call {
 
 // noBlock returns ErrNoBlock if that is what the nodes said.
 func noBlock(err error) error {
-	if errors.Is(err, rpc.ErrAbsent) || errors.Is(err, ErrNoBlock) {
+	if absent(err) {
 		return &textError{ErrNoBlock, err}
 	}
 	return err

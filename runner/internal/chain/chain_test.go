@@ -156,8 +156,16 @@ func TestTheViewsOfAService(t *testing.T) {
 }
 
 func TestBlocksAndLogsOfTheChain(t *testing.T) {
+	for name, node := range map[string]func(*devchain.Chain) *devchain.Node{
+		"anvil": (*devchain.Chain).Node, "geth": (*devchain.Chain).GethNode} {
+		t.Run(name, func(t *testing.T) { blocksAndLogs(t, node) })
+	}
+}
+
+func blocksAndLogs(t *testing.T, node func(*devchain.Chain) *devchain.Node) {
 	dev := newChain(t, devchain.Config{})
-	c := open(t, chain.Config{URLs: []string{listen(t, dev.Node())}})
+	n := node(dev)
+	c := open(t, chain.Config{URLs: []string{listen(t, n)}})
 	ctx := t.Context()
 	first := must[chain.Block](t)(c.Head(ctx))
 	for i := range 3 {
@@ -194,8 +202,15 @@ func TestBlocksAndLogsOfTheChain(t *testing.T) {
 	if _, err := c.LogsOfBlock(ctx, jobLogs, head.Hash); !errors.Is(err, chain.ErrNoBlock) {
 		t.Errorf("a block that is gone: %v", err)
 	}
+	_, before := n.Requests()
 	if _, err := c.Logs(ctx, jobLogs, first.Number, head.Number+9, chain.Word{}); !errors.Is(err, chain.ErrNoBlock) {
 		t.Errorf("beyond the head: %v", err)
+	}
+	if _, err := c.Logs(ctx, jobLogs, head.Number+5, head.Number+9, chain.Word{}); !errors.Is(err, chain.ErrNoBlock) {
+		t.Errorf("beyond the head from the start: %v", err)
+	}
+	if _, after := n.Requests(); after["eth_getLogs"]-before["eth_getLogs"] != 2 {
+		t.Errorf("%d queries for blocks that are not there yet", after["eth_getLogs"]-before["eth_getLogs"])
 	}
 }
 

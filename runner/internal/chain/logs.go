@@ -37,7 +37,7 @@ func (c *Chain) Logs(ctx context.Context, q LogQuery, from, to uint64, toHash Wo
 		if err != nil && c.window.shrink(from, end, err) && ctx.Err() == nil {
 			continue
 		}
-		if err != nil && !errors.Is(err, rpc.ErrAbsent) {
+		if err != nil && !absent(err) {
 			logs, err = c.logs(ctx, c.rpc, q, from, end, to, toHash)
 		}
 		if err != nil && c.window.shrink(from, end, err) && ctx.Err() == nil {
@@ -212,7 +212,7 @@ func (w *window) width() uint64 {
 // next ones as wide.
 func (w *window) shrink(from, end uint64, err error) bool {
 	var failure *rpc.Error
-	if from == end || !errors.As(err, &failure) || errors.Is(err, rpc.ErrAbsent) {
+	if from == end || !errors.As(err, &failure) {
 		return false
 	}
 	var width uint64
@@ -223,6 +223,8 @@ func (w *window) shrink(from, end uint64, err error) bool {
 		if to, ok := suggested(err, from, end); ok {
 			width = to - from + 1
 		}
+	case absent(err): // to wait helps, not to ask for less
+		return false
 	case failure.Kind == rpc.ErrTooLarge, failure.Kind == rpc.ErrMalformed, failure.Kind == rpc.ErrTimeout,
 		failure.Kind == rpc.ErrUnreachable && !failure.Unsent():
 		width = (span + 3) / 4 // such a node says nothing, and takes long to say it
@@ -262,7 +264,14 @@ func (w *window) grow(from, end uint64) {
 // tooWide reports whether a node said that the query is too wide.
 func tooWide(err error) bool {
 	found := false
-	eachRPC(err, func(e *rpc.RPCError) { found = found || e.TooWide() || e.Code == codeInvalid && namesRange(e) })
+	eachRPC(err, func(e *rpc.RPCError) { found = found || e.TooWide() || e.Code == codeInvalid && namesRange(e) && !e.Behind() })
+	return found
+}
+
+// absent reports whether a node said that it does not have the blocks.
+func absent(err error) bool {
+	found := errors.Is(err, rpc.ErrAbsent)
+	eachRPC(err, func(e *rpc.RPCError) { found = found || e.Behind() })
 	return found
 }
 
