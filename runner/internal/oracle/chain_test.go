@@ -26,7 +26,8 @@ const events = `[
 	{"type":"bytes","name":"inputs"}]},
 {"type":"event","name":"JobSubmittedFromQuote","inputs":[{"type":"uint64","name":"serviceId","indexed":true},
 	{"type":"uint64","name":"callId","indexed":true},{"type":"uint8","name":"jobIndex"},{"type":"address","name":"caller"},
-	{"type":"address[]","name":"quotedOperators"},{"type":"uint256","name":"totalPrice"},{"type":"bytes","name":"inputs"}]},
+	{"type":"address[]","name":"quotedOperators"},{"type":"uint256","name":"totalPrice"},
+	{"type":"bytes","name":"inputs"}]},
 {"type":"event","name":"JobResultSubmitted","inputs":[{"type":"uint64","name":"serviceId","indexed":true},
 	{"type":"uint64","name":"callId","indexed":true},{"type":"address","name":"operator","indexed":true},
 	{"type":"bytes","name":"output"}]}]`
@@ -112,7 +113,8 @@ func compareEvent(t *testing.T, spec *abi.ABI, ours chain.Log, theirs types.Log)
 	got, err := chain.ParseSubmitted(ours)
 	must(t, err)
 	if got.Service != service || got.Call != call || got.Job != values["jobIndex"].(uint8) ||
-		common.Address(got.Caller) != values["caller"].(common.Address) || !bytes.Equal(got.Inputs, values["inputs"].([]byte)) {
+		common.Address(got.Caller) != values["caller"].(common.Address) ||
+		!bytes.Equal(got.Inputs, values["inputs"].([]byte)) {
 		t.Errorf("submitted %+v, want %v", got, values)
 	}
 	quoted, _ := values["quotedOperators"].([]common.Address)

@@ -29,6 +29,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/devchain"
 	"github.com/tangle-network/blueprint-serverless/internal/devchain/contract"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
+	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
 )
 
 // world is a chain with the contract, and what the tests do to it. Transactions are mined at once.
@@ -183,6 +184,8 @@ func (w *world) deploy() {
 	operators := []tangle.Address{devchain.Account(1), devchain.Account(2)}
 	receipt := w.send(0, nil, nil, contract.Create(operators, 8))
 	w.contract = receipt.ContractAddress
+	definition := tangletest.EncodeDefinition(&tangle.Definition{Layout: tangle.LayoutB, Jobs: make([]tangle.Job, 8)})
+	w.call(0, "testSetDefinition(bytes)", definition)
 	w.pause = func(on bool) { w.call(0, "testPause(bool)", on) }
 	w.terminate = func(service uint64) { w.call(0, "testTerminate(uint64)", service) }
 	w.leave = func(account int, service uint64) {
