@@ -254,7 +254,7 @@ func (w *world) sendAnyway(account int, to *common.Address, value *big.Int, data
 	from := crypto.PubkeyToAddress(key.PublicKey)
 	nonce, err := w.client.PendingNonceAt(ctx, from)
 	must(w.T, err)
-	const gas, gwei = 5_000_000, 1_000_000_000
+	const gas, gwei = 16_000_000, 1_000_000_000
 	signed, err := types.SignNewTx(key, types.LatestSignerForChainID(id), &types.DynamicFeeTx{ChainID: id, Nonce: nonce,
 		GasTipCap: big.NewInt(gwei), GasFeeCap: big.NewInt(10 * gwei), Gas: gas, To: to, Value: value, Data: data})
 	must(w.T, err)
