@@ -70,9 +70,13 @@ func (w *watcher) recover(ctx context.Context, end chain.Block) error {
 	}
 	// A call that was completed lately may be open again after a reorg. The sink finds out that it is
 	// completed now, and looks again then.
-	lately, err := w.chain.BlockAt(ctx, end.Number-min(end.Number, denseBlocks))
+	doubtful := end.Number - min(end.Number, denseBlocks)
+	lately, err := w.chain.BlockAt(ctx, doubtful)
 	if err != nil {
 		return err
+	}
+	if len(w.offered) > 0 {
+		doubtful = 0 // those that an earlier attempt offered, too
 	}
 	lowest := uint64(0)
 	var missed []span
@@ -92,11 +96,12 @@ func (w *watcher) recover(ctx context.Context, end chain.Block) error {
 			missed = append(missed, span{from: c.number, to: c.number + 1})
 		}
 	}
+	// A node may have been on another branch, or the chain changed to one.
 	if now, err := w.chain.BlockAt(ctx, end.Number); err != nil || now.Hash != end.Hash {
 		return cmp.Or(err, errFork)
 	}
-	if err := w.recheck(ctx, chain.Block{}, end, nil); err != nil {
-		return err
+	if dead, err := w.recheck(ctx, doubtful, end.Number, nil); err != nil || dead > 0 {
+		return cmp.Or(err, errFork)
 	}
 	w.start(end)
 	w.next, w.counted = n, true
@@ -341,6 +346,9 @@ func (w *watcher) findSpan(ctx context.Context, s span) (left []span, _ error) {
 		var missing []openCall
 		if missing, lowest, err = w.find(ctx, calls, lowest, end); err != nil {
 			return nil, err
+		}
+		if dead, err := w.recheck(ctx, end.Number-min(end.Number, denseBlocks), end.Number, nil); err != nil || dead > 0 {
+			return []span{s}, err // a node was on another branch
 		}
 		for _, c := range missing {
 			left = append(left, span{c.number, c.number + 1, s.since, now.Add(now.Sub(s.since))})

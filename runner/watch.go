@@ -101,6 +101,7 @@ type watcher struct {
 	checked      time.Time
 	cursor       journal.Cursor
 	saved        time.Time
+	stuck        bool // the last attempt failed
 
 	mu      sync.Mutex
 	now     progress
@@ -112,8 +113,8 @@ type watcher struct {
 // point is a block that was read.
 type point struct {
 	number       uint64
-	hash, parent chain.Word // parent is zero if it is not known
-	time         uint64     // 0: not known
+	hash, parent chain.Word
+	time         uint64
 }
 
 // found is a call that was offered.
@@ -342,7 +343,7 @@ func (w *watcher) take(ctx context.Context, logs []chain.Log, first, end chain.B
 			return err
 		}
 	}
-	if err := w.recheck(ctx, first, end, logs); err != nil {
+	if _, err := w.recheck(ctx, first.Number, end.Number, logs); err != nil {
 		return err
 	}
 	w.next = next
@@ -486,12 +487,12 @@ func (w *watcher) advance(p point) {
 	w.measure()
 }
 
-// remember adds a point, or what it says more of a block than a known one.
+// remember adds a point, or replaces the one with its number.
 func (w *watcher) remember(p point) {
 	i, there := w.search(p.number)
 	if !there {
 		w.points = slices.Insert(w.points, i, p)
-	} else if !p.parent.IsZero() {
+	} else {
 		w.points[i] = p
 	}
 }
@@ -515,7 +516,7 @@ func (w *watcher) densify(ctx context.Context, head chain.Block) error {
 	}
 	var missing []uint64
 	for n := w.read.number - min(w.read.number, denseBlocks); n < w.read.number; n++ {
-		if p := w.pointAt(n); p == nil || p.parent.IsZero() {
+		if w.pointAt(n) == nil {
 			missing = append(missing, n)
 		}
 	}
@@ -558,10 +559,13 @@ func (w *watcher) save(now bool) {
 		return
 	}
 	if err := w.journal.SetCursor(c); err != nil {
-		w.tell(Event{Kind: EventWaiting, Block: c.Block, Err: err, Reason: "the journal cannot be written"})
+		if !w.stuck {
+			w.tell(Event{Kind: EventWaiting, Block: c.Block, Err: err, Reason: "the journal cannot be written"})
+		}
+		w.stuck = true
 		return
 	}
-	w.cursor = c
+	w.cursor, w.stuck = c, false
 }
 
 // rewind goes back to the last block that the chain still has, after a block of this number turned
@@ -714,21 +718,22 @@ func (w *watcher) shrunk(ctx context.Context, head chain.Block) error {
 	return nil
 }
 
-// recheck takes back the calls that were offered as in these blocks before, and are not.
-func (w *watcher) recheck(ctx context.Context, first, end chain.Block, logs []chain.Log) error {
+// recheck takes back the calls that were offered as in these blocks, have none of the logs and are
+// not there. It returns how many.
+func (w *watcher) recheck(ctx context.Context, first, end uint64, logs []chain.Log) (int, error) {
 	there := map[journal.ID]bool{}
 	for _, l := range logs {
 		there[journal.ID{Block: l.BlockHash, Log: l.Index}] = true
 	}
 	w.mu.Lock()
-	suspects := slices.Clone(w.offered[w.from(first.Number):w.from(end.Number+1)])
+	suspects := slices.Clone(w.offered[w.from(first):w.from(end+1)])
 	w.mu.Unlock()
 	suspects = slices.DeleteFunc(suspects, func(f found) bool { return there[journal.ID{Block: f.id.Block, Log: f.id.Log}] })
-	dead, err := w.dead(ctx, suspects, end.Number)
+	dead, err := w.dead(ctx, suspects, end)
 	if err == nil && len(dead) > 0 {
 		w.drop(dead)
 	}
-	return err
+	return len(dead), err
 }
 
 // from returns the index of the first offered call of a block or a later one. The lock is held.
