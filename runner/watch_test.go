@@ -52,7 +52,7 @@ func TestEveryCallThatStandsIsOfferedOnce(t *testing.T) {
 		watch(t, func(t *testing.T, b *branch, s *basin) {
 			rnd := rand.New(rand.NewPCG(seed, 2))
 			confirmations := []uint64{0, 0, 1, 3}[seed%4]
-			contrary := seed%5 == 4 // some nodes are on an old branch
+			contrary := seed%5 == 4 // some nodes are on an old branch, of a few blocks
 			s.room = 1 + rnd.IntN(20)
 			faults := someFaults(rnd)
 			faulty := func(method string, n uint64) fault {
@@ -79,7 +79,7 @@ func TestEveryCallThatStandsIsOfferedOnce(t *testing.T) {
 					}
 				case 5:
 					depth := 1 + rnd.IntN(6)
-					if rnd.IntN(8) == 0 {
+					if rnd.IntN(8) == 0 && !contrary {
 						depth = rnd.IntN(len(b.blocks) + 1)
 					}
 					var calls []int
@@ -530,8 +530,11 @@ func TestOpenCallsAreFoundFromTheContract(t *testing.T) {
 func TestARestartReadsOnFromTheCursor(t *testing.T) {
 	t.Parallel()
 	watch(t, func(t *testing.T, b *branch, s *basin) {
-		for range 5000 {
+		for range 500 {
 			b.mine("before")
+			for range 9 {
+				b.mine()
+			}
 		}
 		stop := begin(t, s.watcher(2))
 		time.Sleep(settle)
@@ -554,7 +557,7 @@ func TestARestartReadsOnFromTheCursor(t *testing.T) {
 		}
 		settled(t, w, b)
 		s.check("after a restart")
-		if len(s.calls) != 3 || !slices.Contains(s.reopens, 4999) { // two were not confirmed
+		if len(s.calls) != 1 || !slices.Contains(s.reopens, 4999) {
 			t.Errorf("%d calls, results looked at after %v", len(s.calls), s.reopens)
 		}
 		stop()
@@ -588,9 +591,9 @@ func TestTheWatchersMemoryIsBounded(t *testing.T) {
 		w := s.watcher(0)
 		stop := begin(t, w)
 		time.Sleep(settle)
-		for i := range 20_000 {
+		for i := range 2000 {
 			b.mine("x")
-			if i%1000 == 0 {
+			if i%200 == 0 {
 				time.Sleep(5 * time.Second)
 				s.note(func() bool { return true })
 			}
