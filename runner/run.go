@@ -58,7 +58,7 @@ func (s *scheduler) attempt(it *item, l *lane) (stuck <-chan struct{}) {
 		return nil
 	}
 	// What would become of a result costs nothing to know, and a run may cost money.
-	_, err := s.chain.Call(ctx, s.dryRun(it.id.Call, nil))
+	err := s.asker.ask(ctx, s.dryRun(it.id.Call, nil))
 	if !s.pass(it, err) {
 		return nil
 	}

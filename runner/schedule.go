@@ -26,6 +26,7 @@ type contract interface {
 	Head(ctx context.Context) (chain.Block, error)
 	Logs(ctx context.Context, q chain.LogQuery, from, to uint64, toHash chain.Word) ([]chain.Log, error)
 	Call(ctx context.Context, call chain.Call) ([]byte, error)
+	DryRun(ctx context.Context, calls []chain.Call) ([]error, error)
 	JobCall(ctx context.Context, service, call uint64) (chain.JobCall, error)
 	EstimateGas(ctx context.Context, call chain.Call) (uint64, error)
 	JobRules(ctx context.Context, service uint64, jobs []uint8) ([]chain.JobRules, error)
@@ -105,6 +106,7 @@ type scheduler struct {
 	sends     context.Context // ends when the runner stops
 	endSends  context.CancelCauseFunc
 	wg        sync.WaitGroup
+	asker     *asker
 	failed    chan error // what happens cannot be written down
 
 	mu       sync.Mutex
@@ -145,6 +147,9 @@ func newScheduler(o *options) *scheduler {
 	s.changed.L = &s.mu
 	s.runs, s.endRuns = context.WithCancelCause(context.Background())
 	s.sends, s.endSends = context.WithCancelCause(s.runs)
+	s.asker = &asker{ctx: s.runs, dryRun: func(ctx context.Context, calls []chain.Call) ([]error, error) {
+		return s.chain.DryRun(ctx, calls)
+	}}
 	ids := slices.AppendSeq(slices.Collect(maps.Keys(o.handlers)), maps.Keys(o.functions))
 	slices.Sort(ids)
 	for _, id := range slices.Compact(ids) {

@@ -124,15 +124,15 @@ func (s *scheduler) send(ctx context.Context, r txmgr.Request, mined func(), gro
 	r.Still = func(ctx context.Context) error { return s.still(ctx, group) }
 	r.Mined = func(*chain.Receipt) { mined() }
 	r.Sent = func(tx chain.Word) error {
-		for _, it := range group {
+		return each(group, func(it *item) error {
 			it.tx = tx
-			if err := s.note(it, func(r *journal.Record) { r.Phase, r.Tx = journal.Sent, tx }); err != nil {
-				return err
+			err := s.note(it, func(r *journal.Record) { r.Phase, r.Tx = journal.Sent, tx })
+			if err == nil {
+				s.tell(Event{Kind: EventSubmitted, Call: it.id.Call, HasCall: true, Job: it.job, Block: it.number,
+					Tx: tx.String()})
 			}
-			s.tell(Event{Kind: EventSubmitted, Call: it.id.Call, HasCall: true, Job: it.job, Block: it.number,
-				Tx: tx.String()})
-		}
-		return nil
+			return err
+		})
 	}
 	receipt, err := s.sender.Send(ctx, r)
 	if err == nil && receipt.Succeeded {
@@ -187,36 +187,62 @@ func (s *scheduler) together(group []*item, mined func()) {
 		outputs [][]byte
 		apart   uint64 // gas
 	)
-	for _, it := range group {
+	gas := make([]uint64, len(group))
+	if !resumed {
+		var wg sync.WaitGroup
+		for i, it := range group {
+			wg.Go(func() {
+				output, err := s.ledger.Output(it.id)
+				if err == nil {
+					gas[i], err = s.chain.EstimateGas(it.ctx, s.dryRun(it.id.Call, output))
+				}
+				if err != nil {
+					gas[i] = maxBatchGas
+				}
+			})
+		}
+		wg.Wait()
+	}
+	for i, it := range group {
+		if apart+gas[i] >= maxBatchGas {
+			s.separate(it)
+			continue
+		}
 		output, err := s.ledger.Output(it.id)
 		if err != nil {
 			s.fail(err)
 			return
 		}
-		if !resumed {
-			gas, err := s.chain.EstimateGas(it.ctx, s.dryRun(it.id.Call, output))
-			if err != nil || apart+gas > maxBatchGas {
-				s.separate(it)
-				continue
-			}
-			apart += gas
-		}
-		members, calls, outputs = append(members, it), append(calls, it.id.Call), append(outputs, output)
+		members, calls, outputs, apart = append(members, it), append(calls, it.id.Call), append(outputs, output), apart+gas[i]
 	}
 	if receipt := s.sendTogether(members, calls, outputs, apart, mined); receipt != nil {
-		for _, it := range members {
-			_ = s.finish(it, ending{outcome: Done, block: receipt.Block, receipt: receipt, share: len(members)})
-		}
+		_ = each(members, func(it *item) error {
+			return s.finish(it, ending{outcome: Done, block: receipt.Block, receipt: receipt, share: len(members)})
+		})
 		return
 	}
 	if s.sends.Err() != nil {
 		return
 	}
-	for _, it := range members {
-		if s.unsend(it) == nil {
+	_ = each(members, func(it *item) error {
+		err := s.unsend(it)
+		if err == nil {
 			s.separate(it)
 		}
+		return err
+	})
+}
+
+// each does something for all of a group at the same time, so that what it writes shares a sync of
+// the disk.
+func each(group []*item, do func(*item) error) error {
+	errs := make([]error, len(group))
+	var wg sync.WaitGroup
+	for i, it := range group {
+		wg.Go(func() { errs[i] = do(it) })
 	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // sendTogether returns nil if the answers have to go alone.

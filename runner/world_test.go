@@ -240,6 +240,17 @@ func (w *world) Call(_ context.Context, call chain.Call) ([]byte, error) {
 	return nil, err
 }
 
+func (w *world) DryRun(ctx context.Context, calls []chain.Call) ([]error, error) {
+	errs := make([]error, len(calls))
+	for i, call := range calls {
+		_, errs[i] = w.Call(ctx, call)
+		if errors.Is(errs[i], errDown) {
+			return nil, errDown
+		}
+	}
+	return errs, nil
+}
+
 func (w *world) JobCall(_ context.Context, _, call uint64) (chain.JobCall, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
