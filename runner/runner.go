@@ -12,6 +12,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/job"
+	"github.com/tangle-network/blueprint-serverless/internal/rpc"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 	"github.com/tangle-network/blueprint-serverless/runner/internal/chain"
 	"github.com/tangle-network/blueprint-serverless/runner/internal/journal"
@@ -87,6 +88,8 @@ func New(cfg Config, opts ...Option) (*Runner, error) {
 		return bad("WithConcurrency(%d): at least one call must be able to run", o.concurrency)
 	case o.grace < 0, o.poll < 0:
 		return bad("WithGrace and WithPoll take no negative durations")
+	case o.maxFee != nil && o.maxFee.Sign() <= 0, o.maxTip != nil && o.maxTip.Sign() < 0:
+		return bad("WithFees: the fee must be above zero, and the tip not below")
 	}
 	for id, jo := range o.jobs {
 		if jo.Timeout < 0 || jo.Concurrency < 0 || jo.Repeat > Once {
@@ -295,8 +298,11 @@ func (r *Runner) patiently(ctx context.Context, tell func(Event), f func() error
 	for g := (gate{}); ; {
 		err := f()
 		var refused *chain.Revert
-		if err == nil || ctx.Err() != nil || errors.Is(err, tangle.ErrConfig) || errors.Is(err, tangle.ErrUnknownNetwork) ||
-			errors.Is(err, tangle.ErrNoContract) || errors.As(err, &refused) {
+		final := errors.As(err, &refused)
+		for _, kind := range []error{tangle.ErrConfig, rpc.ErrConfig, tangle.ErrUnknownNetwork, tangle.ErrNoContract} {
+			final = final || errors.Is(err, kind)
+		}
+		if err == nil || ctx.Err() != nil || final {
 			return cmp.Or(ctx.Err(), err)
 		}
 		if g.shut(time.Now(), 0, err.Error()) != "" {

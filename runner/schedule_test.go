@@ -114,6 +114,45 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	})
 }
 
+// TestGuestsKeepTheBounds calls a handler beside the chain.
+func TestGuestsKeepTheBounds(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world) {
+		var now, most atomic.Int32
+		handler := func(ctx context.Context, _ []byte) ([]byte, error) {
+			most.Store(max(most.Load(), now.Add(1)))
+			defer now.Add(-1)
+			time.Sleep(time.Second)
+			return []byte("ok"), nil
+		}
+		s := w.scheduler(WithJob(0, JobOptions{Concurrency: 3}), WithHandlers(job.Handlers{0: handler}))
+		for i := range uint64(30) {
+			w.offer(s, w.call(i, 0, ""))
+		}
+		bound := s.bound(0, handler)
+		start := time.Now()
+		for range 9 {
+			go func() {
+				if out, err := bound(t.Context(), nil); string(out) != "ok" || err != nil {
+					t.Errorf("a guest got %q, %v", out, err)
+				}
+				if waited := time.Since(start); waited > 5*time.Second {
+					t.Errorf("a guest waited %v behind the queue of the chain", waited)
+				}
+			}()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := bound(ctx, nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a guest that waits no longer: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if most.Load() != 3 || len(w.outcomes()) != 30 {
+			t.Errorf("%d ran at a time, and %d of the chain's calls ended; want 3 and 30", most.Load(), len(w.outcomes()))
+		}
+	})
+}
+
 func TestAFailureEndsOnlyItsCall(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -61,7 +61,7 @@ type node struct {
 
 // Open asks the nodes for the chain's id and looks for the contract. It fails if no node answers,
 // or if there is no contract. If Config.ChainID is zero it also fails if the nodes are of
-// different chains. The error is an *rpc.Error or a *tangle.Error.
+// different chains, and else if all are of another one. The error is an *rpc.Error or a *tangle.Error.
 func Open(ctx context.Context, cfg Config) (*Chain, error) {
 	c := &Chain{log: cfg.Logger, idle: func() {}}
 	if c.log == nil {
@@ -101,7 +101,7 @@ func (c *Chain) open(ctx context.Context, cfg Config) error {
 		return context.Cause(ctx)
 	}
 	var failed []error
-	first := -1
+	foreign, first := 0, -1
 	for i, h := range heads {
 		n := c.nodes[i]
 		switch {
@@ -116,9 +116,16 @@ func (c *Chain) open(ctx context.Context, cfg Config) error {
 				"name the chain id that is meant", c.nodes[first], c.id, n, h.value.id)}
 		}
 		c.meet(n, h.value)
+		if h.value.id != c.id {
+			foreign++
+		}
 	}
-	if len(failed) == len(heads) {
+	switch len(heads) {
+	case len(failed):
 		return failed[0]
+	case foreign:
+		return &tangle.Error{Kind: tangle.ErrConfig, Err: fmt.Errorf("node %s is of chain id %d, not %d", c.nodes[0],
+			heads[0].value.id, c.id)}
 	}
 	if cfg.Contract != nil {
 		c.contract = *cfg.Contract

@@ -290,7 +290,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		"no URL":       {chain.Config{}, rpc.ErrConfig, "no RPC URL is given"},
 		"no contract":  {chain.Config{URLs: []string{listen(t, one.Node())}, Contract: &elsewhere}, tangle.ErrNoContract, elsewhere.String()},
 		"two chains":   {chain.Config{URLs: []string{listen(t, one.Node()), listen(t, other.Node())}}, tangle.ErrConfig, "31337"},
-		"wrong chain":  {chain.Config{URLs: []string{listen(t, one.Node())}, ChainID: 1}, tangle.ErrUnknownNetwork, "chain id 1"},
+		"wrong chain":  {chain.Config{URLs: []string{listen(t, one.Node())}, ChainID: 1}, tangle.ErrConfig, "chain id 31337, not 1"},
 		"nobody there": {chain.Config{URLs: []string{listen(t, down)}}, rpc.ErrUnreachable, "node http://127.0.0.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
