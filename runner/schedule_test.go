@@ -320,6 +320,24 @@ func TestAFunctionIsRepeatedOnlyIfItDidNotRun(t *testing.T) {
 	}
 }
 
+func TestARefusedInvocationIsNoneForTheNextStart(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world) {
+		f := &function{errs: []error{refusal(faas.ErrThrottled, true)}}
+		reg := &faas.Registry{}
+		reg.Set(0, f)
+		first := w.scheduler(WithFunctions(reg), WithJob(0, JobOptions{Repeat: Once}))
+		w.offer(first, w.call(0, 0, ""))
+		synctest.Wait()
+		first.stop()
+		w.scheduler(WithFunctions(reg), WithJob(0, JobOptions{Repeat: Once}))
+		synctest.Wait()
+		if got := w.outcomes()[0]; got != Done || f.runs.Load() != 2 {
+			t.Errorf("%q after %d invocations, want done after the second", got, f.runs.Load())
+		}
+	})
+}
+
 func TestAThrottledFunctionIsAskedAtItsPace(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world) {
