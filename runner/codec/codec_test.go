@@ -128,10 +128,32 @@ func TestParseReadsWhatTheContractReads(t *testing.T) {
 	// A last name that is cut off, bytes after the last field, and parts of a kind that has none.
 	for _, digits := range []string{
 		"02 0001 02 0000 0000 05 61", "02 0001 02 0000 0000 00 ffff", "02 0001 02 0009 0001 00 03 0000 0000 00",
+		"02 0001 02 0000 0000 ffffffff 61", "02 0002 02 0000 0000 e0000001 61 00 0000 0000 00",
 	} {
 		if err := parse(t, digits).Check([]byte{1}); err != nil {
 			t.Errorf("%s: %v", digits, err)
 		}
+	}
+}
+
+// Parse keeps a field of which the contract accepts no data, because data may not reach it.
+func TestFieldsThatNoDataFits(t *testing.T) {
+	for _, tt := range []struct{ schema, data, want string }{
+		{"02 0001 15 0000 0000 00", "00",
+			"fields[0]: the schema has 0 elements in a field of kind list, and the contract accepts only 1"},
+		{"02 0001 13 0000 0002 00 01 0000 0000 00 01 0000 0000 00", "00",
+			"fields[0]: the schema has 2 elements in a field of kind optional, and the contract accepts only 1"},
+		{"02 0001 10 0021 0000 00", strings.Repeat("00", 33),
+			"fields[0]: the schema has fixed bytes of length 33, and the contract accepts only 1 to 32"},
+	} {
+		err := parse(t, tt.schema).Check(unhex(t, tt.data))
+		if err == nil || err.Error() != "codec: "+tt.want {
+			t.Errorf("%s: %v; want %s", tt.schema, err, tt.want)
+		}
+	}
+	// The list's elements are of such a kind, and there is none.
+	if err := parse(t, "02 0001 15 0000 0001 00 10 0021 0000 00").Check([]byte{0}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -149,6 +171,7 @@ func TestNewRefuses(t *testing.T) {
 		{"a: kind 23 is unknown", Field{Kind: 23}},
 		{"a: a field of kind bool has no length, and this one has 1", Field{Kind: Bool, Length: 1}},
 		{"a: a length of 65536 is not between 0 and 65535", Field{Kind: Array, Length: 65536}},
+		{"a: a length of -1 is not between 0 and 65535", Field{Kind: Array, Length: -1}},
 		{"a: a field of kind list has 1 fields, and this one has 0", of(List)},
 		{"a: a field of kind uint8 has 0 fields, and this one has 1", of(Uint8, of(Bool))},
 		{"a: the schema has fixed bytes of length 33, and the contract accepts only 1 to 32",
@@ -226,7 +249,8 @@ func TestLengths(t *testing.T) {
 			t.Errorf("%s: %x, %v", digits, b, err)
 		}
 	}
-	for _, digits := range []string{"", "80", "c0", "c1", "e101" + strings.Repeat("00", 33), "c2ff", "02 aa",
+	for _, digits := range []string{
+		"", "80", "c0", "c1", "e1" + strings.Repeat("00", 33), "e101" + strings.Repeat("00", 33), "c2ff", "02 aa",
 		"c8ffffffffffffffff aa", "c90100000000000000 01 aa", "e0" + strings.Repeat("ff", 32)} {
 		if err := s.Check(unhex(t, digits)); err == nil {
 			t.Errorf("%s is accepted", digits)
@@ -259,6 +283,10 @@ func TestGoStructs(t *testing.T) {
 	var pair [2]int8
 	if err := s.Unmarshal(data, &got, &pair); err != nil || !reflect.DeepEqual(got, items) || pair != [2]int8{-1, 1} {
 		t.Errorf("Unmarshal stores %+v, %v, %v", got, pair, err)
+	}
+	err = s.Unmarshal(data, nil, new([3]int))
+	if err == nil || err.Error() != "codec: pair: 2 elements do not fit the Go type [3]int" {
+		t.Errorf("of an array of another length: %v", err)
 	}
 	var values any
 	if err := s.Unmarshal(data, &values, nil); err != nil {
@@ -355,6 +383,107 @@ func TestEncodeAndUnmarshalRefuse(t *testing.T) {
 		if err := s.Unmarshal([]byte{0, 1, 2}, destinations...); err == nil || err.Error() != want {
 			t.Errorf("Unmarshal(%T): %v; want %s", destinations, err, want)
 		}
+	}
+}
+
+// Numbers go into every Go type that holds them, and into no other.
+func TestNumbersFitOrAreRefused(t *testing.T) {
+	for _, tt := range []struct {
+		kind   Kind
+		digits string
+		into   any
+		want   any // nil: refused
+	}{
+		{Uint64, "8000000000000000", new(uint64), uint64(1 << 63)},
+		{Uint64, "8000000000000000", new(int64), nil},
+		{Int64, "ffffffffffffffff", new(uint64), nil},
+		{Int64, "ffffffffffffffff", new(int8), int8(-1)},
+		{Int64, "ffffffffffffff7f", new(int8), nil},
+		{Uint16, "0100", new(uint8), nil},
+		{Uint16, "00ff", new(uint8), uint8(255)},
+		{Uint128, "00000000000000000000000000000007", new(uint8), uint8(7)},
+		{Uint128, "00000000000000010000000000000007", new(uint64), nil},
+		{Int128, "fffffffffffffffffffffffffffffff9", new(int), -7},
+		{Int128, "ffffffffffffffff0000000000000000", new(int), nil},
+		{Int128, "00000000000000008000000000000000", new(int), nil},
+		{Int256, strings.Repeat("ff", 32), new(big.Int), *big.NewInt(-1)},
+		{Uint8, "07", new(string), nil},
+		{Uint8, "07", new(*int), func() *int { n := 7; return &n }()},
+		{Address, strings.Repeat("01", 20), new([21]byte), nil},
+		{Bool, "01", new(int), nil},
+		{Bool, "02", new(bool), true},
+		{String, "0161", new([]byte), nil},
+		{Bytes, "0161", new([1]byte), [1]byte{'a'}},
+	} {
+		err := build(t, of(tt.kind)).Unmarshal(unhex(t, tt.digits), tt.into)
+		got := reflect.ValueOf(tt.into).Elem().Interface()
+		if (err == nil) != (tt.want != nil) || err == nil && !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%v %s into a %T: %v, %v; want %v", tt.kind, tt.digits, tt.into, got, err, tt.want)
+		}
+	}
+}
+
+func TestGoValuesOfOtherSizes(t *testing.T) {
+	s := build(t, Field{Kind: Array, Length: 2, Fields: []Field{of(Uint8)}}, of(Struct, of(Uint8), of(Uint8)))
+	for want, values := range map[string][]any{
+		"codec: fields[0]: 3 elements for an array of 2":                                       {[]int{1, 2, 3}, []int{1, 2}},
+		"codec: fields[1]: a Go value of type []int does not have the 2 fields of the struct":  {[]int{1, 2}, []int{1}},
+		"codec: fields[1]: a Go value of type [3]int does not have the 2 fields of the struct": {[]int{1, 2}, [3]int{}},
+	} {
+		if _, err := s.Encode(values...); err == nil || err.Error() != want {
+			t.Errorf("Encode(%v): %v; want %s", values, err, want)
+		}
+	}
+	var long struct{ A, B, C int }
+	err := s.Unmarshal([]byte{1, 2, 2, 3, 4}, nil, &long)
+	const want = "codec: fields[1]: a struct of 2 fields does not fit the Go type struct"
+	if err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("Unmarshal into a struct of three: %v", err)
+	}
+}
+
+func TestOptionals(t *testing.T) {
+	s := build(t, of(Optional, of(Bytes)), of(Optional, of(List, of(Uint8))), of(Optional, of(Optional, of(Uint8))))
+	none := (*uint8)(nil)
+	for want, values := range map[string][]any{
+		"00 00 00":             {[]byte(nil), []int(nil), nil},
+		"0100 0100 0100":       {[]byte{}, []int{}, &none},
+		"0201aa 020107 020107": {[]byte{0xAA}, []any{7}, func() **uint8 { n := uint8(7); p := &n; return &p }()},
+	} {
+		data, err := s.Encode(values...)
+		if err != nil || !bytes.Equal(data, unhex(t, want)) {
+			t.Errorf("Encode(%v) returns %x, %v; want %s", values, data, err, want)
+		}
+		var text []byte
+		var list []int
+		var twice **uint8
+		if err := s.Unmarshal(data, &text, &list, &twice); err != nil {
+			t.Error(err)
+		}
+		if again, err := s.Encode(text, list, twice); err != nil || !bytes.Equal(again, data) {
+			t.Errorf("%x becomes %x, %v", data, again, err)
+		}
+	}
+}
+
+// What is decoded does not change when the data does.
+func TestDecodedBytesAreCopies(t *testing.T) {
+	data := []byte{1, 'a'}
+	values, err := build(t, of(Bytes)).Decode(data)
+	data[1] = 'b'
+	if err != nil || !bytes.Equal(values[0].([]byte), []byte("a")) {
+		t.Errorf("%q, %v", values, err)
+	}
+}
+
+func TestEncodeRefusesWhatIsTooDeep(t *testing.T) {
+	deep, value := "00 0000 0000 00", any(nil)
+	for range 32 {
+		deep, value = "15 0000 0001 00"+deep, []any{value}
+	}
+	_, err := parse(t, "02 0001"+deep).Encode(value)
+	if err == nil || !strings.HasSuffix(err.Error(), "[0]: the schema nests values deeper than 32") {
+		t.Errorf("Encode: %v", err)
 	}
 }
 

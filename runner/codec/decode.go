@@ -214,6 +214,10 @@ func (r *reader) optional(f *Field, dst reflect.Value, depth int) *Error {
 	case n > r.limit-r.at:
 		return fail(start, "an optional of %d bytes, and %d are left", n, r.limit-r.at)
 	}
+	if dst.IsValid() && dst.Kind() == reflect.Pointer { // what it points to may be an optional, too
+		dst.Set(reflect.New(dst.Type().Elem()))
+		dst = dst.Elem()
+	}
 	outer := r.limit
 	r.limit = r.at + n
 	if err := r.value(&f.Fields[0], dst, depth+1); err != nil {
