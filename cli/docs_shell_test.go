@@ -83,6 +83,7 @@ var sessions = map[string]session{
 	},
 	"docs/platform.md":  {},
 	"docs/providers.md": {repository: true},
+	"docs/runner.md":    {repository: true},
 }
 
 // A reader who types the commands of a document gets what it shows.
