@@ -16,7 +16,8 @@ const (
 	resultsInReserve = 20
 	resultGas        = 250_000 // of a result that completes a call, generously
 	balanceEvery     = time.Minute
-	rewardsEvery     = 10 // balances
+	lowEvery         = 5 * time.Second // while there is too little
+	rewardsEvery     = 10              // balances
 )
 
 // accounts is what a purse needs of *chain.Chain.
@@ -37,6 +38,7 @@ type purse struct {
 	emit      func(Event)
 
 	claiming sync.Mutex
+	nudged   chan struct{} // holds one nudge
 
 	mu                       sync.Mutex
 	balance, needed, rewards *big.Int
@@ -50,24 +52,43 @@ func (p *purse) fill(s *Status) {
 	s.Balance, s.MinBalance, s.Rewards = p.balance, p.needed, p.rewards
 }
 
+// nudge makes the balance be read now: a transaction found it too small.
+func (p *purse) nudge() {
+	select {
+	case p.nudged <- struct{}{}:
+	default:
+	}
+}
+
 // run watches until ctx ends. Nodes that do not answer are told of elsewhere.
 func (p *purse) run(ctx context.Context) {
 	for n := 0; ; n++ {
-		p.look(ctx)
+		pause := balanceEvery
+		if p.look(ctx) {
+			pause = lowEvery
+		}
 		if n%rewardsEvery == 0 {
 			p.lookForRewards(ctx)
 		}
-		if !sleep(ctx, balanceEvery) {
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-p.nudged:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
 			return
 		}
 	}
 }
 
-// look reads the balance, and tells when it becomes low and when it is not any more.
-func (p *purse) look(ctx context.Context) {
+// look reads the balance, and tells when it becomes low and when it is not any more. It reports
+// whether the balance is low.
+func (p *purse) look(ctx context.Context) (low bool) {
 	balance, err := p.chain.Balance(ctx, p.operator)
 	if err != nil {
-		return
+		return false
 	}
 	needed := p.min
 	if needed == nil {
@@ -81,7 +102,7 @@ func (p *purse) look(ctx context.Context) {
 		needed = p.needed // of the last time
 	}
 	p.needed = needed
-	low := needed != nil && balance.Cmp(needed) < 0
+	low = needed != nil && balance.Cmp(needed) < 0
 	changed := low != p.low
 	p.low = low
 	p.mu.Unlock()
@@ -92,6 +113,7 @@ func (p *purse) look(ctx context.Context) {
 	case changed:
 		p.emit(Event{Kind: EventBalanceBack, Reason: fmt.Sprintf("%s has %s wei", p.operator, balance)})
 	}
+	return low
 }
 
 // reserve returns what the next results cost at the current fee.

@@ -97,6 +97,30 @@ func TestTheDefaultMinimumIsWhatTwentyResultsCost(t *testing.T) {
 	}
 }
 
+func TestATransactionThatFindsNoMoneyMakesTheBalanceBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bank{balance: 10}
+		p, events, _ := newPurse(b)
+		p.min, p.nudged = big.NewInt(5), make(chan struct{}, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		done := make(chan struct{})
+		go func() { defer close(done); p.run(ctx) }()
+		synctest.Wait()
+		b.balance = 1
+		p.nudge()
+		synctest.Wait()
+		if len(*events) != 1 || (*events)[0].Kind != EventBalanceLow {
+			t.Errorf("told %v", *events)
+		}
+		b.balance = 10 // and soon afterwards it is seen to be enough again
+		<-done
+		if len(*events) != 2 || (*events)[1].Kind != EventBalanceBack {
+			t.Errorf("told %v", *events)
+		}
+	})
+}
+
 func TestMoneyIsLookedAtNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bank{rewards: 8}

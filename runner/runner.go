@@ -193,9 +193,14 @@ func (r *Runner) run(ctx context.Context, publish func() error, tell func(Event)
 	}
 	depth := confirmationsOf(r.options, p.chain.ID())
 	p.queue, err = txmgr.New(txmgr.Config{
-		Chain: p.chain, Store: p.journal, Signer: r.config.Signer, Depth: depth, Logger: r.options.logger,
+		Chain: p.chain, Store: p.journal, Signer: r.config.Signer, Depth: depth,
 		MaxFee: r.options.maxFee, MaxTip: r.options.maxTip, Poll: pollOf(r.options, p.chain.ID()),
-		Observe: func(e txmgr.Event) { tell(transactionEvent(e)) },
+		Observe: func(e txmgr.Event) {
+			if errors.Is(e.Err, chain.ErrNoFunds) {
+				p.purse.nudge()
+			}
+			tell(transactionEvent(e))
+		},
 	})
 	if err != nil {
 		return err
@@ -210,7 +215,7 @@ func (r *Runner) run(ctx context.Context, publish func() error, tell func(Event)
 		poll: poll, tell: tell, life: p.life}
 	s.anchor, s.look = p.watcher, p.life.look
 	p.purse = &purse{chain: p.chain, operator: r.operator, min: r.options.minBalance, threshold: r.options.claim,
-		send: p.queue.Send, emit: tell}
+		send: p.queue.Send, emit: tell, nudged: make(chan struct{}, 1)}
 	r.mu.Lock()
 	r.parts = p
 	r.mu.Unlock()
@@ -322,8 +327,9 @@ func (r *Runner) patiently(ctx context.Context, tell func(Event), f func() error
 }
 
 func transactionEvent(e txmgr.Event) Event {
-	told := Event{Kind: EventTransaction, Reason: fmt.Sprintf("%s, with nonce %d: %s", e.Label, e.Nonce, e.Kind), Err: e.Err,
-		GasUsed: e.GasUsed, Cost: e.Cost}
+	label := cmp.Or(e.Label, "a transfer that fills a gap")
+	told := Event{Kind: EventTransaction, Reason: fmt.Sprintf("%s, with nonce %d: %s", label, e.Nonce, e.Kind),
+		Err: e.Err, GasUsed: e.GasUsed, Cost: e.Cost}
 	if !e.Tx.IsZero() {
 		told.Tx = e.Tx.String()
 	}

@@ -264,7 +264,9 @@ func (w *window) grow(from, end uint64) {
 // tooWide reports whether a node said that the query is too wide.
 func tooWide(err error) bool {
 	found := false
-	eachRPC(err, func(e *rpc.RPCError) { found = found || e.TooWide() || e.Code == codeInvalid && namesRange(e) && !e.Behind() })
+	eachRPC(err, func(e *rpc.RPCError) {
+		found = found || e.TooWide() || e.Code == codeInvalid && namesRange(e) && !e.Behind()
+	})
 	return found
 }
 

@@ -69,7 +69,7 @@ func (o *operation) note(change func()) {
 // until waits for a condition, which holds o.mu.
 func (o *operation) until(what string, condition func() bool) {
 	o.Helper()
-	timeout := time.NewTimer(20*time.Second)
+	timeout := time.NewTimer(20 * time.Second)
 	defer timeout.Stop()
 	for {
 		o.mu.Lock()

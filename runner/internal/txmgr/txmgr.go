@@ -388,7 +388,7 @@ func (m *Manager) tell(e Event) {
 		level = slog.LevelWarn
 	}
 	m.cfg.Logger.Log(context.Background(), level, "transaction "+e.Kind,
-		"label", e.Label, "nonce", e.Nonce, "tx", e.Tx, "error", e.Err)
+		"label", e.Label, "nonce", e.Nonce, "tx", e.Tx.String(), "error", e.Err)
 	if m.cfg.Observe != nil {
 		m.cfg.Observe(e)
 	}
