@@ -205,14 +205,16 @@ func TestReadFile(t *testing.T) {
 
 func TestReadRefusesWithoutShowingAnything(t *testing.T) {
 	const order = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
-	change := func(path string, value any) string {
+	change := func(pairs ...any) string {
 		f := seal(t, highSecret, password)
-		at := f
-		keys := strings.Split(path, ".")
-		for _, k := range keys[:len(keys)-1] {
-			at = at[k].(map[string]any)
+		for i := 0; i < len(pairs); i += 2 {
+			at := f
+			keys := strings.Split(pairs[i].(string), ".")
+			for _, k := range keys[:len(keys)-1] {
+				at = at[k].(map[string]any)
+			}
+			at[keys[len(keys)-1]] = pairs[i+1]
 		}
-		at[keys[len(keys)-1]] = value
 		return marshal(t, f)
 	}
 	for name, tt := range map[string]struct {
@@ -237,8 +239,8 @@ func TestReadRefusesWithoutShowingAnything(t *testing.T) {
 		"no hex":           {change("crypto.mac", highSecret[1:]+"g"), ErrMalformed},
 		"other mac":        {change("crypto.mac", lowSecret), ErrPassword},
 		"no mac":           {change("crypto.mac", ""), ErrPassword},
-		"much memory":      {change("crypto.kdfparams.n", 1<<23), ErrMalformed},
-		"much work":        {change("crypto.kdfparams.p", 1<<21), ErrMalformed},
+		"much memory":      {change("crypto.kdfparams.n", 1<<20), ErrMalformed},
+		"much work":        {change("crypto.kdfparams.n", 1<<14, "crypto.kdfparams.p", 1<<8), ErrMalformed},
 		"a huge n":         {change("crypto.kdfparams.n", uint64(1)<<63), ErrMalformed},
 		"a huge r":         {change("crypto.kdfparams.r", uint64(1)<<63), ErrMalformed},
 		"a huge p":         {change("crypto.kdfparams.p", uint64(1)<<63), ErrMalformed},
@@ -311,8 +313,9 @@ func TestAKeyPrintsAsItsAddress(t *testing.T) {
 			t.Errorf("a key shows %q in %s", secret, text)
 		}
 	}
-	if fmt.Sprintf("%v %+v", key, *key) != highAddress+" "+highAddress || marshal(t, key) != `"`+highAddress+`"` {
-		t.Errorf("a key is shown as %v, %s", key, marshal(t, key))
+	if fmt.Sprintf("%v %+v %d", key, *key, key) != strings.TrimSpace(strings.Repeat(highAddress+" ", 3)) ||
+		marshal(t, key) != `"`+highAddress+`"` {
+		t.Errorf("a key is shown as %v, %d, %s", key, key, marshal(t, key))
 	}
 }
 

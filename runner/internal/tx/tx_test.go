@@ -142,6 +142,7 @@ func TestSignVerifiesTheSigner(t *testing.T) {
 		spoil func(*[65]byte)
 		want  string
 	}{
+		"v of a large r":    {func(sig *[65]byte) { sig[64] += 2 }, "not 0 or 1"},
 		"v of the old kind": {func(sig *[65]byte) { sig[64] += 27 }, "not 0 or 1"},
 		"the other v":       {func(sig *[65]byte) { sig[64] ^= 1 }, "made a signature of"},
 		"high s": {func(sig *[65]byte) {
@@ -206,6 +207,7 @@ func TestParseIsStrict(t *testing.T) {
 	)
 	for name, tt := range map[string]struct{ fields, want string }{
 		"v 2":               {"80 80 80 80 80" + to + "80 80 c0 02" + num + num, "v of the signature"},
+		"v 257":             {"80 80 80 80 80" + to + "80 80 c0 820101" + num + num, "v of the signature"},
 		"a leading zero":    {"80 8200ff 80 80 80" + to + "80 80 c0 80" + num + num, "shortest"},
 		"zero as a byte":    {"80 00 80 80 80" + to + "80 80 c0 80" + num + num, "shortest"},
 		"a byte as a text":  {"80 8101 80 80 80" + to + "80 80 c0 80" + num + num, "shortest"},

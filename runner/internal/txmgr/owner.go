@@ -38,8 +38,10 @@ type owner struct {
 	recent map[uint64]tangle.Word // heads
 	nonce  uint64                 // the account's, on chain
 
+	fees    *chain.Fees // nil: to be asked for
+	learned time.Time   // when
+
 	// Of one step.
-	fees  *chain.Fees
 	held  error    // why nothing new is sent
 	fresh []*entry // sent
 
@@ -49,7 +51,7 @@ type owner struct {
 
 // step does what can be done now, and returns when to go on, or 0 if nothing is in flight.
 func (m *Manager) step(ctx context.Context) time.Duration {
-	m.fees, m.held, m.fresh = nil, nil, nil
+	m.held, m.fresh = nil, nil
 	m.mu.Lock()
 	idle := len(m.queue) == 0 && len(m.entries) == 0
 	m.mu.Unlock()
@@ -497,15 +499,16 @@ func (m *Manager) vacate(e *entry, err error) {
 
 // ask learns the fees of the moment. It returns false if they are not known.
 func (m *Manager) ask(ctx context.Context) bool {
-	if m.fees != nil {
+	if m.fees != nil && time.Since(m.learned) < m.cfg.Poll/4 {
 		return true
 	}
+	m.fees = nil
 	fees, err := m.cfg.Chain.Fees(ctx)
 	if err != nil {
 		m.held = err
 		return false
 	}
-	m.fees = &fees
+	m.fees, m.learned = &fees, time.Now()
 	return true
 }
 
@@ -693,6 +696,9 @@ func (m *Manager) broadcast(ctx context.Context, e *entry) {
 			m.polled = time.Time{} // the next poll finds out by what
 			return
 		case errors.Is(err, chain.ErrUnderpriced), errors.Is(err, chain.ErrFeeTooLow):
+			if errors.Is(err, chain.ErrFeeTooLow) {
+				m.fees = nil // they have just changed
+			}
 			if m.ask(ctx) {
 				if err = m.reprice(ctx, e, eighths); err == nil {
 					continue
