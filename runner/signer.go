@@ -23,16 +23,16 @@ type Signer interface {
 
 // OpenKeystore reads a key. The URI is a path, perhaps with file:// in front, of one of these:
 //
-//   - a key store of the ecosystem: a directory that has a directory Ecdsa. Of several keys, the one
-//     with the smallest public key is used, as by all programs of the ecosystem. Files that hold no
-//     key are left out;
+//   - a key store of the ecosystem: a directory that has a directory Ecdsa. Of several keys, the
+//     one with the smallest public key is used, as by all programs of the ecosystem. Files that
+//     hold no key are left out;
 //   - a file of web3 secret storage, version 3, which the password opens;
 //   - a file with the 64 hexadecimal digits of a key, or one file of such a key store.
 //
-// The warnings say what the operator should know: that a key was chosen of several, which files were
-// left out, and that others can read the key. Errors are of type *faas.Error: faas.ErrNotFound if
-// there is no key, faas.ErrPermissionDenied if the password is wrong or the file cannot be read, and
-// faas.ErrInvalidArgument. Neither contains anything of a key or the password.
+// The warnings say what the operator should know: that a key was chosen of several, which files
+// were left out, and that others can read the key. Errors are of type *faas.Error: faas.ErrNotFound
+// if there is no key, faas.ErrPermissionDenied if the password is wrong or the file cannot be read,
+// and faas.ErrInvalidArgument. Neither contains anything of a key or the password.
 //
 // The Signer prints as its address, and keeps the secret in memory as long as it is used.
 func OpenKeystore(uri, password string) (s Signer, warnings []string, err error) {

@@ -53,7 +53,8 @@ func TestOpenKeystore(t *testing.T) {
 	if _, _, err := runner.OpenKeystoreFor(path, "", [20]byte{1}); !errors.Is(err, faas.ErrNotFound) {
 		t.Errorf("OpenKeystoreFor another account = %v; want faas.ErrNotFound", err)
 	}
-	if _, warnings, err := runner.OpenKeystore(filepath.Join("internal", "keys", "testdata", "keystore"), ""); err != nil ||
+	store := filepath.Join("internal", "keys", "testdata", "keystore")
+	if _, warnings, err := runner.OpenKeystore(store, ""); err != nil ||
 		!strings.Contains(strings.Join(warnings, "\n"), "none was chosen") {
 		t.Errorf("OpenKeystore of two keys = %q, %v; want it told", warnings, err)
 	}

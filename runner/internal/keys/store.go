@@ -22,8 +22,8 @@ const (
 	maxTold = 5
 )
 
-// readStore reads a key store of the ecosystem. Of several keys, the ecosystem uses the one with the
-// smallest public key.
+// readStore reads a key store of the ecosystem. Of several keys, the ecosystem uses the one with
+// the smallest public key.
 func readStore(root string, account *tangle.Address) (*Key, []string, error) {
 	var (
 		chosen   *Key
@@ -68,8 +68,8 @@ func readStore(root string, account *tangle.Address) (*Key, []string, error) {
 
 // Pairs reads the keys of one kind in a key store of the ecosystem, which are the files of one of
 // its directories, with a public key and a secret of these sizes. It gives each pair to use, which
-// must keep neither. A file that is no such pair, or for which use returns an error, is left out with
-// a warning.
+// must keep neither. A file that is no such pair, or for which use returns an error, is left out
+// with a warning.
 func Pairs(root, kind string, public, secret int, use func(file string, public, secret []byte) error) (
 	warnings []string, err error,
 ) {

@@ -98,8 +98,8 @@ func parseWeb3(text []byte, password string) (*Key, error) {
 	return key, nil
 }
 
-// derive returns the key of the file's encryption, at least 32 bytes. The parameters are the file's,
-// and may be hostile.
+// derive returns the key of the file's encryption, at least 32 bytes. The parameters are the
+// file's, and may be hostile.
 func (f *web3) derive(password []byte) ([]byte, error) {
 	defer clear(password)
 	p := &f.Crypto.KDFParams

@@ -7,8 +7,9 @@ import (
 	"math/bits"
 )
 
-// RLP: a byte below 0x80 is itself; a short text is 0x80+length and the text; a text of more than 55
-// bytes is 0xb7+the length's length, the length and the text. Lists are the same from 0xc0 and 0xf7.
+// RLP: a byte below 0x80 is itself; a short text is 0x80+length and the text; a text of more than
+// 55 bytes is 0xb7+the length's length, the length and the text. Lists are the same from 0xc0 and
+// 0xf7.
 const (
 	textBase = 0x80
 	listBase = 0xc0

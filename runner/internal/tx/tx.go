@@ -58,8 +58,9 @@ func (t *Tx) Sign(ctx context.Context, s Signer) (raw []byte, hash tangle.Word, 
 	return raw, tangle.Keccak256(raw), nil
 }
 
-// Parse decodes a signed transaction and recovers its sender. It accepts what Sign makes and nothing
-// else: no contract creation, no access list, and no second encoding of the same transaction.
+// Parse decodes a signed transaction and recovers its sender. It accepts what Sign makes and
+// nothing else: no contract creation, no access list, and no second encoding of the same
+// transaction.
 func Parse(raw []byte) (*Tx, tangle.Address, tangle.Word, error) {
 	t, sig, err := decode(raw)
 	if err != nil {

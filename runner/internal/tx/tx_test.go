@@ -217,12 +217,14 @@ func TestParseIsStrict(t *testing.T) {
 		"a text for a list": {"80 80 80 80 80" + to + "80 80 80 80" + num + num, "where a list"},
 		"a list for a text": {"80 80 80 80 80" + to + "80 c0 c0 80" + num + num, "where a list"},
 		"a large nonce":     {"80 89010000000000000000 80 80 80" + to + "80 80 c0 80" + num + num, "too large"},
-		"a large value":     {"80 80 80 80 80" + to + "a1 01" + strings.Repeat("00", 32) + "80 c0 80" + num + num, "too large"},
-		"one more":          {"80 80 80 80 80" + to + "80 80 c0 80" + num + num + "80", "follows"},
-		"one less":          {"80 80 80 80 80" + to + "80 80 c0 80" + num, "cut off"},
-		"a high s":          {"80 80 80 80 80" + to + "80 80 c0 80" + num + "a0" + strings.Repeat("ff", 32), "upper half"},
-		"a tip above":       {"80 80 02 01 80" + to + "80 80 c0 80" + num + num, "above its fee cap"},
-		"a huge text":       {"80 80 80 80 80" + to + "80 bfffffffffffffffff", "cut off"},
+		"a large value": {
+			"80 80 80 80 80" + to + "a1 01" + strings.Repeat("00", 32) + "80 c0 80" + num + num, "too large",
+		},
+		"one more":    {"80 80 80 80 80" + to + "80 80 c0 80" + num + num + "80", "follows"},
+		"one less":    {"80 80 80 80 80" + to + "80 80 c0 80" + num, "cut off"},
+		"a high s":    {"80 80 80 80 80" + to + "80 80 c0 80" + num + "a0" + strings.Repeat("ff", 32), "upper half"},
+		"a tip above": {"80 80 02 01 80" + to + "80 80 c0 80" + num + num, "above its fee cap"},
+		"a huge text": {"80 80 80 80 80" + to + "80 bfffffffffffffffff", "cut off"},
 	} {
 		fields := unhex(tt.fields)
 		raw := append([]byte{2, 0xf8, byte(len(fields))}, fields...)

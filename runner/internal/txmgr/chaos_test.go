@@ -30,8 +30,8 @@ type life struct {
 	dead  chan struct{}
 }
 
-// use counts an operation. It returns an error if the process ends before it, and after it is called
-// once the operation was done.
+// use counts an operation. It returns an error if the process ends before it, and after it is
+// called once the operation was done.
 func (l *life) use() (after func() error, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

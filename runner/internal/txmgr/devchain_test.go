@@ -40,8 +40,9 @@ func (n nodes) RoundTrip(r *http.Request) (res *http.Response, err error) {
 	return w.Result(), nil
 }
 
-// The real journal, the real client of nodes and a simulated chain of blocks every two seconds, with
-// two nodes that fail, reorgs, evictions and restarts: each call gets one result of the operator.
+// The real journal, the real client of nodes and a simulated chain of blocks every two seconds,
+// with two nodes that fail, reorgs, evictions and restarts: each call gets one result of the
+// operator.
 func TestOnASimulatedChain(t *testing.T) {
 	for seed := range 6 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

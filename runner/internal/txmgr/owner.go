@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxFill is how many nonces in a row that nothing is known of are filled, so that others above them
-	// can be mined. More are missing if the chain began anew.
+	// maxFill is how many nonces in a row that nothing is known of are filled, so that others above
+	// them can be mined. More are missing if the chain began anew.
 	maxFill = 64
 	// maxVersions is how many versions a transaction may have.
 	maxVersions = 64

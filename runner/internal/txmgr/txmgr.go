@@ -3,8 +3,8 @@
 //
 // One goroutine, that of Run, owns the nonces. Each nonce is an entry: open, mined, settled, taken
 // by somebody else, or vacant, which means that what it was for is not wanted any more. A vacant
-// nonce goes to the next request, or to a transfer of nothing from the account to itself, so that no
-// gap holds up the nonces above it. Every version of a transaction is in the store before a node
+// nonce goes to the next request, or to a transfer of nothing from the account to itself, so that
+// no gap holds up the nonces above it. Every version of a transaction is in the store before a node
 // gets it, and stays there until it is too deep for a reorg.
 package txmgr
 
@@ -97,8 +97,8 @@ type Request struct {
 	// ExtraGas is added to 1.3 times the estimate: what hooks may use that an estimate does not see.
 	ExtraGas uint64
 	// Still is asked before the transaction is sent, and whenever it is sent anew or with higher fees,
-	// as long as the Manager lives. An error that wraps ErrObsolete drops it; its nonce is then used by
-	// something else. After any other error it is asked again later. nil: always wanted.
+	// as long as the Manager lives. An error that wraps ErrObsolete drops it; its nonce is then used
+	// by something else. After any other error it is asked again later. nil: always wanted.
 	Still func(ctx context.Context) error
 	// Resume is the hash of a transaction that was sent for this request before. If it is in flight,
 	// with the same To and Data, it is adopted, even if ctx has ended already.
@@ -124,7 +124,8 @@ var (
 const (
 	// keep is how deep a transaction is forgotten: no reorg goes that far.
 	keep = 64
-	// patience is how many polls what nodes do not agree on, or do not know, must stand to be believed.
+	// patience is how many polls what nodes do not agree on, or do not know, must stand to be
+	// believed.
 	patience = 10
 	// signTime is how long a signer may take; it holds up all.
 	signTime = 30 * time.Second
@@ -269,9 +270,9 @@ func (m *Manager) Send(ctx context.Context, r Request) (*chain.Receipt, error) {
 	}
 }
 
-// Settled says which transactions of an earlier process are resumed: each is left alone until a Send
-// does. The nonces of all others that are in flight are used for something else. Call it once, before
-// the first Send.
+// Settled says which transactions of an earlier process are resumed: each is left alone until a
+// Send does. The nonces of all others that are in flight are used for something else. Call it once,
+// before the first Send.
 func (m *Manager) Settled(wanted []tangle.Word) {
 	reserved := map[tangle.Word]bool{}
 	for _, hash := range wanted {

@@ -125,7 +125,8 @@ func mustSucceed(t *testing.T, c <-chan answer) *chain.Receipt {
 
 func request(i int) txmgr.Request {
 	return txmgr.Request{
-		Label: fmt.Sprint("request ", i), To: tangle.Address{1}, Data: binary.BigEndian.AppendUint64([]byte("data"), uint64(i)),
+		Label: fmt.Sprint("request ", i), To: tangle.Address{1},
+		Data: binary.BigEndian.AppendUint64([]byte("data"), uint64(i)),
 	}
 }
 
@@ -429,8 +430,11 @@ func TestItWaitsForFundsFeesAndNodes(t *testing.T) {
 			func(f *fake) { f.estimate = func(chain.Call) (uint64, error) { return 0, chain.ErrNoFunds } },
 			func(f *fake) { f.estimate = nil },
 		},
-		"fees":  {func(f *fake) { f.base = big.NewInt(501e9) }, func(f *fake) { f.base = big.NewInt(1e9) }},
-		"nodes": {func(f *fake) { f.onSend = func(*tx.Tx) (error, bool) { return errAway, false } }, func(f *fake) { f.onSend = nil }},
+		"fees": {func(f *fake) { f.base = big.NewInt(501e9) }, func(f *fake) { f.base = big.NewInt(1e9) }},
+		"nodes": {
+			func(f *fake) { f.onSend = func(*tx.Tx) (error, bool) { return errAway, false } },
+			func(f *fake) { f.onSend = nil },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, f *fake, s *store) {
