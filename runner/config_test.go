@@ -97,7 +97,7 @@ func hexOf(a [20]byte) string { return chain.Address(a).String() }
 func TestEveryProblemOfTheEnvironmentIsToldAtOnce(t *testing.T) {
 	const secret = "s3cr3t"
 	_, err := readSettings(environment(serviceEnv, "one", blueprintEnv, "-", dataEnv, "-", keystoreEnv, "/absent/keys",
-		httpEnv, "http://user:"+secret+"@a b/, ftp://"+secret+"/",
+		httpEnv, "http://user:"+secret+"@a b/, ftp://"+secret+"/, ws://c",
 		contractEnv, "0x12", healthEnv, "0.0.0.0:80", testModeEnv, "on",
 		faas.RunnerConfigEnv, "{", protocolEnv, "eigenlayer", operatorEnv, "me", passwordEnv, secret, logRangeEnv, "-1"))
 	if faas.CodeOf(err) != faas.ErrInvalidArgument {
@@ -106,7 +106,8 @@ func TestEveryProblemOfTheEnvironmentIsToldAtOnce(t *testing.T) {
 	for _, want := range []string{
 		`SERVICE_ID is "one": want a whole number`, "BLUEPRINT_ID is not set: whole number", "DATA_DIR is not set: directory",
 		"KEYSTORE_URI gives no key: ", "HTTP_RPC_URL holds something that is not a URL",
-		`HTTP_RPC_URL holds a URL with scheme "ftp": only http and https`, `TANGLE_CONTRACT is "0x12": an address is`,
+		`HTTP_RPC_URL holds a URL with scheme "ftp": only http and https`, `HTTP_RPC_URL holds a URL with scheme "ws"`,
+		`TANGLE_CONTRACT is "0x12": an address is`,
 		`BLUEPRINT_HEALTH_ADDR is "0.0.0.0:80": the address is not a loopback address`,
 		`TEST_MODE is "on": want true or false`,
 		"BLUEPRINT_FAAS_CONFIG is malformed: ", `PROTOCOL is "eigenlayer"`, `BLUEPRINT_OPERATOR_ADDRESS is "me"`,
