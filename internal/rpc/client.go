@@ -106,7 +106,7 @@ func (c *Client) Nodes() []*Node { return slices.Clone(c.nodes) }
 // may help. It asks nodes that failed lately last, and those that are refused not at all. The
 // error is an *Error.
 //
-// The answer to a required call is a result or a revert by the contract. Other answers may contain
+// The answer to a required call is a result, or a revert by the contract. Other answers may contain
 // any error.
 func (c *Client) Do(ctx context.Context, calls []Call, among ...*Node) ([]Answer, *Node, error) {
 	if among == nil {
@@ -295,7 +295,7 @@ func (c *Client) exchange(ctx context.Context, n *Node, calls []Call) ([]Answer,
 			} else if err != nil {
 				return nil, n.Malformed(calls[i].Method, err)
 			}
-		case a.Err == nil || a.Err.Reverted():
+		case a.Err == nil || !calls[i].fails(a.Err):
 		case calls[i].Required:
 			return nil, n.RPCError(a.Err, calls[i].Method)
 		case a.Err.transient() && flaw == nil:
@@ -307,7 +307,8 @@ func (c *Client) exchange(ctx context.Context, n *Node, calls []Call) ([]Answer,
 
 // request sends the calls in one request and returns the answers and the length of the response.
 // It reports whether the node may take fewer calls at a time.
-func (c *Client) request(ctx context.Context, n *Node, calls []Call) (answers []Answer, size int, fewer bool, err *Error) {
+func (c *Client) request(ctx context.Context, n *Node, calls []Call) (answers []Answer, size int, fewer bool,
+	err *Error) {
 	if len(calls) == 1 {
 		one := calls[0]
 		body, err := c.post(ctx, n, encodeSingle(one))
@@ -318,7 +319,7 @@ func (c *Client) request(ctx context.Context, n *Node, calls []Call) (answers []
 		if parseErr != nil {
 			return nil, 0, false, n.Malformed(one.Method, parseErr)
 		}
-		if a.Err != nil && one.Required && !a.Err.Reverted() {
+		if a.Err != nil && one.Required && one.fails(a.Err) {
 			return nil, 0, false, n.RPCError(a.Err, one.Method) // the other answers would be useless
 		}
 		return []Answer{a}, len(body), false, nil

@@ -159,7 +159,8 @@ func TestTheNextNodeIsAskedAndTheFailingOneLast(t *testing.T) {
 				return f(calls)
 			}
 		}
-		n := nodes{"a": record("a", func([]string) (int, http.Header, string) { return 0, nil, "" }), "b": record("b", good("0x2"))}
+		dead := func([]string) (int, http.Header, string) { return 0, nil, "" }
+		n := nodes{"a": record("a", dead), "b": record("b", good("0x2"))}
 		c := newClient(t, n, "a", "b")
 		for range 3 {
 			if got, err := number(t, c); err != nil || got != 2 {
@@ -334,8 +335,8 @@ func TestErrorsOfNodesAreToldApart(t *testing.T) {
 		{-32005, "daily request count exceeded, request rate limited", true, false, false},
 		{-32005, "limit exceeded", true, false, false},
 		{429, "Your app has exceeded its compute units per second capacity", true, false, false},
-		{-32602, "Log response size exceeded. You can make eth_getLogs requests with up to a 2K block range and no limit on " +
-			"the response size ... this range should work: [0x0, 0x10]", false, true, false},
+		{-32602, "Log response size exceeded. You can make eth_getLogs requests with up to a 2K block range and no " +
+			"limit on the response size ... this range should work: [0x0, 0x10]", false, true, false},
 		{-32614, "eth_getLogs is limited to a 10,000 range", false, true, false},
 		{-32000, "exceed maximum block range: 50000", false, true, false},
 		{-32602, "block range extends beyond current head block", false, false, false},
@@ -351,7 +352,8 @@ func TestErrorsOfNodesAreToldApart(t *testing.T) {
 	} {
 		e := &rpc.RPCError{Code: test.code, Message: test.message}
 		if e.Throttled() != test.throttled || e.TooWide() != test.tooWide || e.Reverted() != test.reverted {
-			t.Errorf("%d %q: throttled %t, too wide %t, reverted %t", test.code, test.message, e.Throttled(), e.TooWide(), e.Reverted())
+			t.Errorf("%d %q: throttled %t, too wide %t, reverted %t", test.code, test.message, e.Throttled(), e.TooWide(),
+				e.Reverted())
 		}
 	}
 }

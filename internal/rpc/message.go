@@ -16,13 +16,18 @@ type Call struct {
 	Method string
 	// Params are strings, numbers, booleans, lists, and maps of them.
 	Params []any
-	// Required means that an error of the node fails the whole batch, and another node is asked. A
-	// revert is not such an error.
+	// Required means that an error of the node fails the whole batch, and another node is asked. The
+	// revert of a call or of an estimate is an answer.
 	Required bool
 	// Check decodes the result. If it returns an error, the node's answers are not used, and another
 	// node is asked; an error that is ErrAbsent does not count against the node. Check may be called
 	// once for each node. nil accepts all results.
 	Check func(result []byte) error
+}
+
+// fails reports whether an error is none of the contract's.
+func (c Call) fails(err *RPCError) bool {
+	return !err.Reverted() || c.Method != "eth_call" && c.Method != "eth_estimateGas"
 }
 
 // Answer is the outcome of a Call: a result, which is a part of the response, or an error.

@@ -37,15 +37,14 @@ func (c *Chain) Blocks(ctx context.Context, numbers []uint64) ([]Block, error) {
 
 // blockCall asks for a block by its number.
 func blockCall(number uint64, into *Block) rpc.Call {
-	return rpc.Call{Method: "eth_getBlockByNumber", Params: []any{rpc.Quantity(number), false}, Required: true,
-		Check: func(result []byte) error {
-			b, err := parseBlock(result)
-			if err == nil && b.Number != number {
-				err = fmt.Errorf("block %d instead of block %d", b.Number, number)
-			}
-			*into = b
-			return err
-		}}
+	return ask("eth_getBlockByNumber", func(result []byte) error {
+		b, err := parseBlock(result)
+		if err == nil && b.Number != number {
+			err = fmt.Errorf("block %d instead of block %d", b.Number, number)
+		}
+		*into = b
+		return err
+	}, rpc.Quantity(number), false)
 }
 
 // noBlock returns ErrNoBlock if that is what the nodes said.

@@ -32,11 +32,8 @@ func (c *Chain) callAll(ctx context.Context, calls []Call) (results [][]byte, er
 		some := calls[from:min(from+chunk, len(calls))]
 		batch := make([]rpc.Call, len(some))
 		for i, call := range some {
-			batch[i] = rpc.Call{Method: "eth_call", Params: []any{call.params(), "latest"}, Required: len(calls) == 1,
-				Check: func(result []byte) (err error) {
-					results[from+i], err = parseBytes(result)
-					return err
-				}}
+			batch[i] = ask("eth_call", into(&results[from+i], parseBytes), call.params(), "latest")
+			batch[i].Required = len(calls) == 1 // else one that a node cannot run would cost the others their answers
 		}
 		answers, node, err := c.rpc.Do(ctx, batch)
 		if err != nil {
@@ -55,11 +52,7 @@ func (c *Chain) callAll(ctx context.Context, calls []Call) (results [][]byte, er
 func (c *Chain) EstimateGas(ctx context.Context, call Call) (uint64, error) {
 	const method = "eth_estimateGas"
 	var gas uint64
-	answers, node, err := c.rpc.Do(ctx, []rpc.Call{{Method: method, Params: []any{call.params()}, Required: true,
-		Check: func(result []byte) (err error) {
-			gas, err = parseNumber(result)
-			return err
-		}}})
+	answers, node, err := c.rpc.Do(ctx, []rpc.Call{ask(method, into(&gas, parseNumber), call.params())})
 	switch {
 	case err != nil:
 		return 0, callError(err)

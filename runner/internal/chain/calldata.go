@@ -104,9 +104,6 @@ func HeartbeatDirect(service, blueprint uint64, status uint8, metrics []byte) []
 // GoOffline encodes goOffline(service) of the status registry.
 func GoOffline(service uint64) []byte { return newCall(0xc5d960bb, 1).uint(service).encode() }
 
-// GoOnline encodes goOnline(service) of the status registry.
-func GoOnline(service uint64) []byte { return newCall(0xb074e9dd, 1).uint(service).encode() }
-
 // RegisterOperator encodes registerOperator(blueprint, key, rpc), with inputs if there are any.
 func RegisterOperator(blueprint uint64, key []byte, rpc string, inputs []byte) []byte {
 	if len(inputs) == 0 {

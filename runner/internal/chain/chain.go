@@ -17,6 +17,8 @@ import (
 const (
 	// maxResponse limits a response in bytes: the logs of a full block fit.
 	maxResponse = 16 << 20
+	// attempts is how often a node is asked the same.
+	attempts = 5
 	// grace is how long the other nodes are awaited after the first has answered.
 	grace = time.Second
 	// A node is stale if its head is this far behind, in blocks and in seconds of block time: blocks
@@ -74,7 +76,8 @@ func Open(ctx context.Context, cfg Config) (*Chain, error) {
 		client, c.idle = &http.Client{Transport: transport}, transport.CloseIdleConnections
 	}
 	var err error
-	c.rpc, err = rpc.New(rpc.Config{URLs: cfg.URLs, HTTP: client, Timeout: cfg.Timeout, MaxResponse: maxResponse, Attempts: 5})
+	c.rpc, err = rpc.New(rpc.Config{
+		URLs: cfg.URLs, HTTP: client, Timeout: cfg.Timeout, MaxResponse: maxResponse, Attempts: attempts})
 	if err != nil {
 		return nil, err
 	}
@@ -136,8 +139,7 @@ func (c *Chain) open(ctx context.Context, cfg Config) error {
 			Err: fmt.Errorf("no contract is known on chain id %d: name its address", c.id)}
 	}
 	var code []byte
-	_, _, err := c.rpc.Do(ctx, []rpc.Call{{Method: "eth_getCode", Params: []any{c.contract.String(), "latest"},
-		Required: true, Check: func(result []byte) (err error) { code, err = parseBytes(result); return err }}})
+	_, _, err := c.rpc.Do(ctx, []rpc.Call{ask("eth_getCode", into(&code, parseBytes), c.contract.String(), "latest")})
 	if err == nil && len(code) == 0 {
 		err = &tangle.Error{Kind: tangle.ErrNoContract,
 			Err: fmt.Errorf("no contract at address %s on chain id %d", c.contract, c.id)}
@@ -229,14 +231,8 @@ type peer struct {
 
 func (p *peer) calls() []rpc.Call {
 	return []rpc.Call{
-		{Method: "eth_chainId", Required: true, Check: func(result []byte) (err error) {
-			p.id, err = parseNumber(result)
-			return err
-		}},
-		{Method: "eth_getBlockByNumber", Params: []any{"latest", false}, Required: true, Check: func(result []byte) (err error) {
-			p.head, err = parseBlock(result)
-			return err
-		}},
+		ask("eth_chainId", into(&p.id, parseNumber)),
+		ask("eth_getBlockByNumber", into(&p.head, parseBlock), "latest", false),
 	}
 }
 
@@ -300,6 +296,19 @@ func (n *node) refuse(log *slog.Logger, reason error) {
 	}
 }
 
+// ask returns a call that must be answered, and whose result must be as check wants it.
+func ask(method string, check func(result []byte) error, params ...any) rpc.Call {
+	return rpc.Call{Method: method, Params: params, Required: true, Check: check}
+}
+
+// into returns a check that keeps what parse returns.
+func into[T any](value *T, parse func([]byte) (T, error)) func([]byte) error {
+	return func(result []byte) (err error) {
+		*value, err = parse(result)
+		return err
+	}
+}
+
 func (c *Chain) nodeOf(n *rpc.Node) *node {
 	for _, known := range c.nodes {
 		if known.Node == n {
@@ -352,7 +361,8 @@ var errLate = errors.New("had not answered yet")
 // gather asks several nodes at the same time. It returns their outcomes in the order of the nodes
 // when all have answered, or a moment after the first good answer. Requests that are not answered
 // yet go on in the background.
-func gather[T any](ctx context.Context, c *Chain, nodes []*node, f func(context.Context, *node) (T, error)) []outcome[T] {
+func gather[T any](ctx context.Context, c *Chain, nodes []*node,
+	f func(context.Context, *node) (T, error)) []outcome[T] {
 	return gatherUntil(ctx, c, nodes, f, grace)
 }
 

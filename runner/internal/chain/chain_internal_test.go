@@ -27,7 +27,6 @@ func TestSelectorsAndTopicsAreHashes(t *testing.T) {
 		"claimRewards()":                                      ClaimRewards(),
 		"submitHeartbeatDirect(uint64,uint64,uint8,bytes)":    HeartbeatDirect(1, 2, 3, nil),
 		"goOffline(uint64)":                                   GoOffline(1),
-		"goOnline(uint64)":                                    GoOnline(1),
 		"registerOperator(uint64,bytes,string)":               RegisterOperator(1, nil, "", nil),
 		"registerOperator(uint64,bytes,string,bytes)":         RegisterOperator(1, nil, "", []byte{1}),
 		"getJobQuotedOperators(uint64,uint64)":                newCall(selQuoted, 0).encode(),
@@ -162,10 +161,12 @@ func TestAWindowShrinksAtOnceAndGrowsSlowly(t *testing.T) {
 	if !w.shrink(0, 1999, refuse("exceed maximum block range")) || w.width() != 1000 {
 		t.Errorf("half of 2000 is %d", w.width())
 	}
-	if !w.shrink(0x100, 0x100+999, refuse("response size exceeded, this range should work: [0x100, 0x163]")) || w.width() != 100 {
+	hint := refuse("response size exceeded, this range should work: [0x100, 0x163]")
+	if !w.shrink(0x100, 0x100+999, hint) || w.width() != 100 {
 		t.Errorf("as suggested: %d", w.width())
 	}
-	for _, hint := range []string{"[0x0, 0x10]", "[0x100, 0x1000]", "[0x100, 0xff]", "[0x100, 0xffffffffffffffffff]", "[,]"} {
+	for _, hint := range []string{
+		"[0x0, 0x10]", "[0x100, 0x1000]", "[0x100, 0xff]", "[0x100, 0xffffffffffffffffff]", "[,]"} {
 		other := window{most: 64, now: 64}
 		if !other.shrink(0x100, 0x13f, refuse("response size exceeded "+hint)) || other.width() != 32 {
 			t.Errorf("%s, which is no part of the query: %d", hint, other.width())
@@ -295,8 +296,8 @@ func TestAnAmbiguousCallIsLookedUp(t *testing.T) {
 		{[3]uint64{5, 1, 0}, 1, paymentLast, paymentFirst, "", "", "completed paid 5"},
 		{[3]uint64{1, 0, 5}, 1, paymentFirst, paymentLast, "", "", "completed paid 5"},
 	} {
-		answers := map[uint32]string{0xa672bc0a: words(3, 0xca11e4, 99, test.results, test.last[0], test.last[1], test.last[2]),
-			0xbb207f1f: somebody}
+		answers := map[uint32]string{0xbb207f1f: somebody,
+			0xa672bc0a: words(3, 0xca11e4, 99, test.results, test.last[0], test.last[1], test.last[2])}
 		if test.quoted != "" {
 			answers[selQuoted] = test.quoted
 		}
@@ -325,10 +326,41 @@ func TestAnAmbiguousCallIsLookedUp(t *testing.T) {
 	}
 }
 
+// An error that looks like a revert is no answer to a query for logs.
+func TestNoErrorMeansNoLogs(t *testing.T) {
+	block := `{"number":"0x5","timestamp":"0x1","hash":"0x` + strings.Repeat("00", 32) +
+		`","parentHash":"0x` + strings.Repeat("cd", 32) + `"}`
+	for _, failure := range []string{`{"code":3,"message":"execution reverted"}`,
+		`{"code":-32000,"message":"x","data":"0x01020304"}`, `{"code":-32603,"message":"cannot revert to the snapshot"}`} {
+		client, err := rpc.New(rpc.Config{Attempts: 1, URLs: []string{"http://one"},
+			HTTP: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				body, _ := io.ReadAll(r.Body)
+				ids := []int{1, 2} // of the logs, of the block
+				if strings.Index(string(body), "eth_getBlock") < strings.Index(string(body), "eth_getLogs") {
+					ids = []int{2, 1}
+				}
+				answer := fmt.Sprintf(`[{"id":%d,"error":%s},{"id":%d,"result":%s}]`, ids[0], failure, ids[1], block)
+				return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(answer)), Header: http.Header{}}, nil
+			})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &Chain{rpc: client}
+		c.window.init(0)
+		if logs, err := c.Logs(t.Context(), LogQuery{}, 5, 5, Word{}); err == nil {
+			t.Errorf("%s: logs %v", failure, logs)
+		}
+		if logs, err := c.LogsOfBlock(t.Context(), LogQuery{}, Word{}); err == nil {
+			t.Errorf("%s: logs of a block %v", failure, logs)
+		}
+	}
+}
+
 // A node that never answers holds up neither the others' answers nor the end.
 func TestCloseEndsWhatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		block := `{"number":"0x5","hash":"0x` + strings.Repeat("ab", 32) + `","parentHash":"0x` + strings.Repeat("cd", 32) + `","timestamp":"0x1"}`
+		block := `{"number":"0x5","timestamp":"0x1","hash":"0x` + strings.Repeat("ab", 32) +
+			`","parentHash":"0x` + strings.Repeat("cd", 32) + `"}`
 		transport := roundTripper(func(r *http.Request) (*http.Response, error) {
 			if r.URL.Host == "hangs" {
 				<-r.Context().Done()
@@ -345,8 +377,8 @@ func TestCloseEndsWhatHangs(t *testing.T) {
 			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(answer)), Header: http.Header{}}, nil
 		})
 		start := time.Now()
-		c, err := Open(t.Context(), Config{URLs: []string{"http://hangs", "http://good"}, HTTP: &http.Client{Transport: transport},
-			Timeout: time.Hour})
+		c, err := Open(t.Context(), Config{URLs: []string{"http://hangs", "http://good"}, Timeout: time.Hour,
+			HTTP: &http.Client{Transport: transport}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -404,7 +436,8 @@ func FuzzAnswers(f *testing.F) {
 			}
 		}
 	}
-	for _, seed := range []string{`null`, `[]`, `{}`, `[null]`, `[{"topics":[[]]}]`, `{"number":"0x"}`, `{"logs":[{}],"logs":[]}`} {
+	for _, seed := range []string{
+		`null`, `[]`, `{}`, `[null]`, `[{"topics":[[]]}]`, `{"number":"0x"}`, `{"logs":[{}],"logs":[]}`} {
 		f.Add([]byte(seed))
 	}
 	c := &Chain{}

@@ -106,9 +106,6 @@ func TestTheViewsOfAService(t *testing.T) {
 		}
 	}
 	call := must[uint64](t)(dev.SubmitQuoted(service, 0, []byte("x"), 7, devchain.Account(2)))
-	if got, err := c.QuotedOperators(ctx, service, call); err != nil || len(got) != 1 || got[0] != devchain.Account(2) {
-		t.Errorf("quoted %v, %v", got, err)
-	}
 	jobCall := must[chain.JobCall](t)(c.JobCall(ctx, service, call))
 	if !jobCall.RFQ || jobCall.Completed || jobCall.Payment.Int64() != 7 || jobCall.CreatedAt == 0 {
 		t.Errorf("%+v", jobCall)
@@ -129,13 +126,9 @@ func TestTheViewsOfAService(t *testing.T) {
 	if h, err := c.HeartbeatConfig(ctx, registry, service); err != nil || h.Interval != 300 || h.MaxMissed != 3 {
 		t.Errorf("%+v, %v", h, err)
 	}
-	if s, err := c.OperatorState(ctx, registry, service, devchain.Account(1)); err != nil || s.LastHeartbeat != 0 || s.Status != 2 {
-		t.Errorf("%+v, %v", s, err)
-	}
 	for what, got := range map[string]func() (bool, error){
 		"registered": func() (bool, error) { return c.IsOperatorRegistered(ctx, blueprint, devchain.Account(1)) },
 		"key proof":  func() (bool, error) { return c.RequiresKeyProof(ctx) },
-		"active":     func() (bool, error) { return c.IsOperatorActive(ctx, devchain.Staking, devchain.Account(1)) },
 		"paused": func() (bool, error) {
 			if err := dev.Pause(); err != nil {
 				return false, err
@@ -150,7 +143,8 @@ func TestTheViewsOfAService(t *testing.T) {
 	if gas, err := c.HookGasLimit(ctx); err != nil || gas != 500_000 {
 		t.Errorf("hooks may use %d, %v", gas, err)
 	}
-	if rewards, err := c.PendingRewards(ctx, devchain.Account(1)); err != nil || rewards.Cmp(dev.Rewards(devchain.Account(1))) != 0 {
+	operator := devchain.Account(1)
+	if rewards, err := c.PendingRewards(ctx, operator); err != nil || rewards.Cmp(dev.Rewards(operator)) != 0 {
 		t.Errorf("rewards %v, %v", rewards, err)
 	}
 }
@@ -172,7 +166,8 @@ func blocksAndLogs(t *testing.T, node func(*devchain.Chain) *devchain.Node) {
 		must[uint64](t)(dev.Submit(0, uint8(i), []byte{byte(i)}))
 	}
 	head := must[chain.Block](t)(c.Head(ctx))
-	if number, hash := dev.Head(); head.Number != number || head.Hash != hash || head.Number != first.Number+3 || head.BaseFee == nil {
+	number, hash := dev.Head()
+	if head.Number != number || head.Hash != hash || head.Number != first.Number+3 || head.BaseFee == nil {
 		t.Errorf("head %+v, want %d %s", head, number, hash)
 	}
 	if b, err := c.BlockAt(ctx, head.Number-1); err != nil || b.Hash != head.Parent {
@@ -283,18 +278,23 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	down := one.Node()
 	down.Set(func(f *devchain.Faults) { f.Down = true })
 	for name, test := range map[string]struct {
+		urls []string
 		cfg  chain.Config
 		kind error
 		text string
 	}{
-		"no URL":       {chain.Config{}, rpc.ErrConfig, "no RPC URL is given"},
-		"no contract":  {chain.Config{URLs: []string{listen(t, one.Node())}, Contract: &elsewhere}, tangle.ErrNoContract, elsewhere.String()},
-		"two chains":   {chain.Config{URLs: []string{listen(t, one.Node()), listen(t, other.Node())}}, tangle.ErrConfig, "31337"},
-		"wrong chain":  {chain.Config{URLs: []string{listen(t, one.Node())}, ChainID: 1}, tangle.ErrConfig, "chain id 31337, not 1"},
-		"nobody there": {chain.Config{URLs: []string{listen(t, down)}}, rpc.ErrUnreachable, "node http://127.0.0.1"},
+		"no URL": {nil, chain.Config{}, rpc.ErrConfig, "no RPC URL is given"},
+		"no contract": {[]string{listen(t, one.Node())}, chain.Config{Contract: &elsewhere},
+			tangle.ErrNoContract, elsewhere.String()},
+		"two chains": {[]string{listen(t, one.Node()), listen(t, other.Node())}, chain.Config{},
+			tangle.ErrConfig, "31337"},
+		"wrong chain": {[]string{listen(t, one.Node())}, chain.Config{ChainID: 1},
+			tangle.ErrConfig, "chain id 31337, not 1"},
+		"nobody there": {[]string{listen(t, down)}, chain.Config{}, rpc.ErrUnreachable, "node http://127.0.0.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			test.cfg.URLs = test.urls
 			c, err := chain.Open(t.Context(), test.cfg)
 			if c != nil || !errors.Is(err, test.kind) || !strings.Contains(err.Error(), test.text) {
 				t.Errorf("%v", err)
@@ -311,7 +311,8 @@ func TestOnlyFitNodesAreUsed(t *testing.T) {
 	dev := newChain(t, devchain.Config{Now: func() time.Time { return start.Add(clock) }})
 	foreign, down, behind, good := newChain(t, devchain.Config{ID: 84532}).Node(), dev.Node(), dev.Node(), dev.Node()
 	down.Set(func(f *devchain.Faults) { f.Down = true })
-	c := open(t, chain.Config{ChainID: 31337, URLs: []string{listen(t, foreign), listen(t, down), listen(t, behind), listen(t, good)}})
+	c := open(t, chain.Config{ChainID: 31337,
+		URLs: []string{listen(t, foreign), listen(t, down), listen(t, behind), listen(t, good)}})
 	for range 10 {
 		clock += 10 * time.Second
 		dev.Mine(1)
@@ -371,8 +372,9 @@ func TestSentTransactions(t *testing.T) {
 	from := signer(1)
 	fees := must[chain.Fees](t)(c.Fees(ctx))
 	send := func(nonce uint64, change func(*tx.Tx)) (chain.Word, error) {
-		out := &tx.Tx{ChainID: c.ID(), Nonce: nonce, Tip: fees.Tip, Cap: new(big.Int).Add(fees.Tip, new(big.Int).Lsh(fees.BaseFee, 1)),
-			Gas: 1_000_000, To: c.Contract(), Data: chain.ClaimRewards()}
+		out := &tx.Tx{ChainID: c.ID(), Nonce: nonce, Tip: fees.Tip,
+			Cap: new(big.Int).Add(fees.Tip, new(big.Int).Lsh(fees.BaseFee, 1)), Gas: 1_000_000,
+			To: c.Contract(), Data: chain.ClaimRewards()}
 		if change != nil {
 			change(out)
 		}
@@ -408,10 +410,12 @@ func TestSentTransactions(t *testing.T) {
 	if _, err := send(nonce+1, func(t *tx.Tx) { t.Gas = 21_000 }); !errors.Is(err, chain.ErrGasLimit) {
 		t.Errorf("too little gas: %v", err)
 	}
-	if _, err := send(nonce+1, func(t *tx.Tx) { t.Cap, t.Tip = big.NewInt(1), big.NewInt(0) }); !errors.Is(err, chain.ErrFeeTooLow) {
+	cheap := func(t *tx.Tx) { t.Cap, t.Tip = big.NewInt(1), big.NewInt(0) }
+	if _, err := send(nonce+1, cheap); !errors.Is(err, chain.ErrFeeTooLow) {
 		t.Errorf("below the base fee: %v", err)
 	}
-	if _, err := send(nonce+1, func(t *tx.Tx) { t.Value = new(big.Int).Lsh(big.NewInt(1), 120) }); !errors.Is(err, chain.ErrNoFunds) {
+	generous := func(t *tx.Tx) { t.Value = new(big.Int).Lsh(big.NewInt(1), 120) }
+	if _, err := send(nonce+1, generous); !errors.Is(err, chain.ErrNoFunds) {
 		t.Errorf("more than there is: %v", err)
 	}
 	two.Stop()
@@ -442,7 +446,8 @@ func TestRefusedCalls(t *testing.T) {
 		return chain.Call{From: from, To: c.Contract(), Data: chain.SubmitResult(0, call, nil)}
 	}
 	operator, stranger := devchain.Account(1), devchain.Account(7)
-	errs, err := c.DryRun(t.Context(), []chain.Call{result(operator, call), result(stranger, call), result(operator, call+1)})
+	errs, err := c.DryRun(t.Context(), []chain.Call{
+		result(operator, call), result(stranger, call), result(operator, call+1)})
 	if err != nil || errs[0] != nil {
 		t.Fatal(errs, err)
 	}
@@ -473,7 +478,8 @@ func TestBothOrdersOfAJobCall(t *testing.T) {
 			t.Run(fmt.Sprintf("old %t, paid %t", old, perJob), func(t *testing.T) {
 				t.Parallel()
 				dev := newChain(t, devchain.Config{OldLayout: old})
-				blueprint := dev.AddBlueprint(devchain.Blueprint{Definition: tangle.Definition{Jobs: make([]tangle.Job, 2)}, Rate: big.NewInt(1000)})
+				blueprint := dev.AddBlueprint(devchain.Blueprint{Rate: big.NewInt(1000),
+					Definition: tangle.Definition{Jobs: make([]tangle.Job, 2)}})
 				service := dev.AddService(devchain.Service{Blueprint: blueprint, PerJob: perJob})
 				c := open(t, chain.Config{URLs: []string{listen(t, dev.Node())}})
 				checkCalls(t, c, dev, service)
@@ -482,7 +488,8 @@ func TestBothOrdersOfAJobCall(t *testing.T) {
 	}
 	older, newer := newChain(t, devchain.Config{OldLayout: true}), newChain(t, devchain.Config{})
 	current := older.Node()
-	c := open(t, chain.Config{URLs: []string{serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { current.ServeHTTP(w, r) }))}})
+	upgraded := func(w http.ResponseWriter, r *http.Request) { current.ServeHTTP(w, r) }
+	c := open(t, chain.Config{URLs: []string{serve(t, http.HandlerFunc(upgraded))}})
 	checkCalls(t, c, older, 0)
 	current = newer.Node()
 	checkCalls(t, c, newer, 0)
@@ -542,7 +549,7 @@ func TestFalseAnswersAreNotBelieved(t *testing.T) {
 	want := must[[]chain.Log](t)(honest.Logs(t.Context(), jobLogs, number, number, hash))
 	text := func(s fmt.Stringer) string { return strings.TrimPrefix(s.String(), "0x") }
 	for name, change := range map[string][2]string{
-		"another contract": {`"address":"0x` + text(devchain.Contract), `"address":"0x1111111111111111111111111111111111111111` + ""},
+		"another contract": {text(devchain.Contract), text(devchain.Registry)},
 		"another topic":    {text(chain.TopicJobSubmitted), text(chain.TopicJobCompleted)},
 		"another service":  {`","0x` + text(chain.WordOf(0)), `","0x` + text(chain.WordOf(5))},
 		"another block":    {fmt.Sprintf(`"blockNumber":"0x%x"`, number), `"blockNumber":"0x1"`},

@@ -34,13 +34,13 @@ func (c *Chain) Logs(ctx context.Context, q LogQuery, from, to uint64, toHash Wo
 		}
 		// To ask for less is better than to ask again, if that may help.
 		logs, err := c.logs(ctx, c.rpc.Once(), q, from, end, to, toHash)
-		if err != nil && c.window.shrink(from, end, err) && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && c.window.shrink(from, end, err) {
 			continue
 		}
 		if err != nil && !absent(err) {
 			logs, err = c.logs(ctx, c.rpc, q, from, end, to, toHash)
 		}
-		if err != nil && c.window.shrink(from, end, err) && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && c.window.shrink(from, end, err) {
 			continue
 		}
 		if err != nil {
@@ -52,7 +52,7 @@ func (c *Chain) Logs(ctx context.Context, q LogQuery, from, to uint64, toHash Wo
 		}
 		if size > maxLogBytes {
 			return nil, &rpc.Error{Kind: rpc.ErrTooLarge,
-				Err: fmt.Errorf("the logs of the blocks %d to %d have more than %d bytes: read fewer blocks", from, end, maxLogBytes)}
+				Err: fmt.Errorf("the logs up to block %d have more than %d bytes: read fewer blocks", end, maxLogBytes)}
 		}
 		all = append(all, logs...)
 		if end == to {
@@ -64,13 +64,24 @@ func (c *Chain) Logs(ctx context.Context, q LogQuery, from, to uint64, toHash Wo
 }
 
 // logs asks for the logs of the blocks from..end, of a node that has the block to.
-func (c *Chain) logs(ctx context.Context, client *rpc.Client, q LogQuery, from, end, to uint64, toHash Word) (logs []Log, err error) {
+func (c *Chain) logs(ctx context.Context, client *rpc.Client, q LogQuery, from, end, to uint64,
+	toHash Word) (logs []Log, err error) {
 	filter := c.filter(q)
 	filter["fromBlock"], filter["toBlock"] = rpc.Quantity(from), rpc.Quantity(end)
 	var last Block
 	block := blockCall(to, &last)
+	isBlock := block.Check
+	block.Check = func(result []byte) error {
+		if err := isBlock(result); err != nil {
+			return err
+		}
+		if !toHash.IsZero() && last.Hash != toHash {
+			return fmt.Errorf("%w: its block %d is another one", rpc.ErrAbsent, to)
+		}
+		return nil
+	}
 	_, _, err = client.Do(ctx, []rpc.Call{
-		{Method: "eth_getLogs", Params: []any{filter}, Required: true, Check: func(result []byte) (err error) {
+		ask("eth_getLogs", func(result []byte) (err error) {
 			logs, err = c.parse(result, q)
 			for _, l := range logs {
 				switch {
@@ -82,17 +93,8 @@ func (c *Chain) logs(ctx context.Context, client *rpc.Client, q LogQuery, from, 
 				}
 			}
 			return err
-		}},
-		// After the logs, so that a reorg between the two is seen.
-		{Method: block.Method, Params: block.Params, Required: true, Check: func(result []byte) error {
-			if err := block.Check(result); err != nil {
-				return err
-			}
-			if !toHash.IsZero() && last.Hash != toHash {
-				return fmt.Errorf("%w: its block %d is another one", rpc.ErrAbsent, to)
-			}
-			return nil
-		}},
+		}, filter),
+		block, // after the logs, so that a reorg between the two is seen
 	})
 	return logs, err
 }
@@ -104,15 +106,15 @@ func (c *Chain) LogsOfBlock(ctx context.Context, q LogQuery, hash Word) ([]Log, 
 	var logs []Log
 	// A node says in its own words that it does not have the block, or returns nothing at all, so the
 	// block is asked for as well.
-	answers, from, err := c.rpc.Do(ctx, []rpc.Call{
-		{Method: "eth_getBlockByHash", Params: []any{hash.String(), false}, Required: true, Check: func(result []byte) error {
+	_, _, err := c.rpc.Do(ctx, []rpc.Call{
+		ask("eth_getBlockByHash", func(result []byte) error {
 			b, err := parseBlock(result)
 			if err == nil && b.Hash != hash {
 				err = errors.New("another block")
 			}
 			return err
-		}},
-		{Method: "eth_getLogs", Params: []any{filter}, Check: func(result []byte) (err error) {
+		}, hash.String(), false),
+		ask("eth_getLogs", func(result []byte) (err error) {
 			logs, err = c.parse(result, q)
 			for _, l := range logs {
 				if err == nil && l.BlockHash != hash {
@@ -120,13 +122,10 @@ func (c *Chain) LogsOfBlock(ctx context.Context, q LogQuery, hash Word) ([]Log, 
 				}
 			}
 			return err
-		}},
+		}, filter),
 	})
 	if err != nil {
 		return nil, noBlock(err)
-	}
-	if failed := answers[1].Err; failed != nil {
-		return nil, from.RPCError(failed, "eth_getLogs")
 	}
 	return logs, nil
 }
@@ -285,7 +284,9 @@ var rangeWords = regexp.MustCompile(`(?i)\b(range|blocks)\b`)
 func namesRange(e *rpc.RPCError) bool { return rangeWords.MatchString(e.Message) }
 
 // rangeHint is how nodes say which range works.
-var rangeHint = regexp.MustCompile(`\[\s*(0x[0-9a-fA-F]{1,16}|[0-9]{1,19})\s*,\s*(0x[0-9a-fA-F]{1,16}|[0-9]{1,19})\s*\]`)
+var rangeHint = regexp.MustCompile(`\[\s*` + blockNumber + `\s*,\s*` + blockNumber + `\s*\]`)
+
+const blockNumber = `(0x[0-9a-fA-F]{1,16}|[0-9]{1,19})`
 
 // suggested returns the end of a range that a node said would work, if that is a part of the query
 // and begins with it.

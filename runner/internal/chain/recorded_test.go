@@ -99,8 +99,8 @@ func TestRecordedReceiptsBlocksAndLogs(t *testing.T) {
 		}
 	}
 	for topic, least := range map[Word]int{TopicJobSubmitted: 10, TopicJobSubmittedByQuote: 1, TopicJobResultSubmitted: 8,
-		TopicJobCompleted: 2, TopicAggregatedResult: 1, TopicServiceTerminated: 1, TopicOperatorLeft: 1, TopicManagerHookFailed: 1,
-		TopicPaused: 1, TopicUnpaused: 1, TopicServiceActivated: 1} {
+		TopicJobCompleted: 2, TopicAggregatedResult: 1, TopicServiceTerminated: 1, TopicOperatorLeft: 1,
+		TopicManagerHookFailed: 1, TopicPaused: 1, TopicUnpaused: 1, TopicServiceActivated: 1} {
 		if events[topic] < least {
 			t.Errorf("%d logs of %s", events[topic], topic)
 		}
@@ -112,7 +112,8 @@ func checkLog(t *testing.T, l Log) {
 	switch l.Topics[0] {
 	case TopicJobSubmitted, TopicJobSubmittedByQuote:
 		s, err := ParseSubmitted(l)
-		if err != nil || s.Service == 0 || s.Caller.IsZero() || (len(s.Quoted) > 0) != (l.Topics[0] == TopicJobSubmittedByQuote) {
+		byQuote := l.Topics[0] == TopicJobSubmittedByQuote
+		if err != nil || s.Service == 0 || s.Caller.IsZero() || (len(s.Quoted) > 0) != byQuote {
 			t.Errorf("%+v, %v", s, err)
 		}
 		if len(l.Topics) == 3 && l.Topics[0] == TopicJobSubmitted { // as the published ABI has it
@@ -196,7 +197,8 @@ func TestRecordedRefusals(t *testing.T) {
 		if len(data) == 0 {
 			data = nil
 		}
-		failure := &rpc.Error{Kind: rpc.ErrRPC, RPC: &rpc.RPCError{Code: e.Code, Message: e.Message, Data: data}, Err: errors.New(e.Message)}
+		answer := &rpc.RPCError{Code: e.Code, Message: e.Message, Data: data}
+		failure := &rpc.Error{Kind: rpc.ErrRPC, RPC: answer, Err: answer}
 		if x.Request.Method == "eth_sendRawTransaction" {
 			for _, sentinel := range refusals {
 				if errors.Is(sendError([]error{failure}), sentinel) {
@@ -212,7 +214,8 @@ func TestRecordedRefusals(t *testing.T) {
 		}
 		reverts[revert.Error()] = true
 	}
-	for _, want := range []string{"JobAlreadyCompleted(1, 0)", "JobCallNotFound(1, 999)", "AggregationRequired(1, 2)", "EnforcedPause()",
+	for _, want := range []string{
+		"JobAlreadyCompleted(1, 0)", "JobCallNotFound(1, 999)", "AggregationRequired(1, 2)", "EnforcedPause()",
 		"NotRegisteredOperator()", "NotQuotedOperator(1, 13)",
 		"ResultAlreadySubmitted(1, 1, 0x70997970c51812dc3a010c7d01b50e0d17dc79c8)"} {
 		if !reverts["the contract reverts: "+want] {
@@ -258,7 +261,8 @@ func TestRecordedCallsOfJobs(t *testing.T) {
 			t.Fatal(d.Err())
 		}
 		o, ok = older.certain(paymentLast)
-		if same := older.as(o); !ok || same.Completed != call.Completed || same.RFQ != call.RFQ || same.Payment.Cmp(call.Payment) != 0 {
+		same := older.as(o)
+		if !ok || same.Completed != call.Completed || same.RFQ != call.RFQ || same.Payment.Cmp(call.Payment) != 0 {
 			t.Errorf("%+v in the older order is %+v", call, same)
 		}
 	}

@@ -23,22 +23,18 @@ func (c *Chain) SendRaw(ctx context.Context, raw []byte) error {
 		return err
 	}
 	hash := tangle.Keccak256(raw)
-	call := rpc.Call{Method: "eth_sendRawTransaction", Params: []any{"0x" + hex.EncodeToString(raw)}, Required: true,
-		Check: func(result []byte) error {
-			var got Word
-			if err := fill(got[:], result); err != nil || got != hash {
-				return errors.New("not the hash of the transaction")
-			}
-			return nil
-		}}
+	call := ask("eth_sendRawTransaction", func(result []byte) error {
+		var got Word
+		if err := fill(got[:], result); err != nil || got != hash {
+			return errors.New("not the hash of the transaction")
+		}
+		return nil
+	}, "0x"+hex.EncodeToString(raw))
 	failed := make([]error, 0, len(nodes))
 	for _, o := range gatherUntil(ctx, c, nodes, func(ctx context.Context, n *node) (struct{}, error) {
-		answers, err := c.rpc.Ask(ctx, n.Node, []rpc.Call{call}) // once: a second answer would hide what came of the first
-		switch {
-		case err != nil:
+		// Once: a second answer would hide what came of the first.
+		if _, err := c.rpc.Ask(ctx, n.Node, []rpc.Call{call}); err != nil {
 			return struct{}{}, err
-		case answers[0].Err != nil: // "reverted", of a transaction
-			return struct{}{}, n.RPCError(answers[0].Err, call.Method)
 		}
 		return struct{}{}, nil
 	}, 0) {
@@ -91,7 +87,9 @@ func uncertain(e *rpc.RPCError) bool {
 }
 
 // refusals are the reasons of nodes, the weightiest first.
-var refusals = []error{ErrAlreadyKnown, ErrNonceTooLow, ErrUnderpriced, ErrFeeTooLow, ErrNoFunds, ErrGasLimit, ErrTxTooLarge}
+var refusals = []error{
+	ErrAlreadyKnown, ErrNonceTooLow, ErrUnderpriced, ErrFeeTooLow, ErrNoFunds, ErrGasLimit, ErrTxTooLarge,
+}
 
 // reasons are the words of anvil, geth, reth, erigon, nethermind and besu. They have no codes for
 // these. The first that is found counts.
@@ -138,15 +136,14 @@ func refusal(e *rpc.RPCError) error {
 // Receipt returns nil without an error if no node knows the transaction as mined.
 func (c *Chain) Receipt(ctx context.Context, tx Word) (*Receipt, error) {
 	var receipt *Receipt
-	_, _, err := c.rpc.Do(ctx, []rpc.Call{{Method: "eth_getTransactionReceipt", Params: []any{tx.String()}, Required: true,
-		Check: func(result []byte) error {
-			r, err := parseReceipt(result)
-			if err == nil && r.Tx != tx {
-				err = errors.New("the receipt of another transaction")
-			}
-			receipt = r
-			return err
-		}}})
+	_, _, err := c.rpc.Do(ctx, []rpc.Call{ask("eth_getTransactionReceipt", func(result []byte) error {
+		r, err := parseReceipt(result)
+		if err == nil && r.Tx != tx {
+			err = errors.New("the receipt of another transaction")
+		}
+		receipt = r
+		return err
+	}, tx.String())})
 	if errors.Is(err, rpc.ErrAbsent) {
 		return nil, nil
 	}
@@ -156,15 +153,16 @@ func (c *Chain) Receipt(ctx context.Context, tx Word) (*Receipt, error) {
 	return receipt, nil
 }
 
-// Nonce returns the account's next nonce by mined transactions: the highest that a usable node says.
+// Nonce returns the account's next nonce by mined transactions: the highest that a usable node
+// says.
 func (c *Chain) Nonce(ctx context.Context, account Address) (uint64, error) {
 	nodes, err := c.usable()
 	if err != nil {
 		return 0, err
 	}
 	answers := gather(ctx, c, nodes, func(ctx context.Context, n *node) (nonce uint64, err error) {
-		_, _, err = c.rpc.Do(ctx, []rpc.Call{{Method: "eth_getTransactionCount", Params: []any{account.String(), "latest"},
-			Required: true, Check: func(result []byte) (err error) { nonce, err = parseNumber(result); return err }}}, n.Node)
+		count := ask("eth_getTransactionCount", into(&nonce, parseNumber), account.String(), "latest")
+		_, _, err = c.rpc.Do(ctx, []rpc.Call{count}, n.Node)
 		return nonce, err
 	})
 	var highest uint64
@@ -189,8 +187,7 @@ func (c *Chain) Nonce(ctx context.Context, account Address) (uint64, error) {
 // Balance returns what an account has, in wei.
 func (c *Chain) Balance(ctx context.Context, account Address) (*big.Int, error) {
 	var balance *big.Int
-	_, _, err := c.rpc.Do(ctx, []rpc.Call{{Method: "eth_getBalance", Params: []any{account.String(), "latest"}, Required: true,
-		Check: func(result []byte) (err error) { balance, err = parseAmount(result); return err }}})
+	_, _, err := c.rpc.Do(ctx, []rpc.Call{ask("eth_getBalance", into(&balance, parseAmount), account.String(), "latest")})
 	return balance, err
 }
 
@@ -199,11 +196,9 @@ func (c *Chain) Balance(ctx context.Context, account Address) (*big.Int, error) 
 func (c *Chain) Fees(ctx context.Context) (Fees, error) {
 	var head Block
 	var amounts [2]*big.Int
-	calls := []rpc.Call{{Method: "eth_getBlockByNumber", Params: []any{"latest", false}, Required: true,
-		Check: func(result []byte) (err error) { head, err = parseBlock(result); return err }}}
+	calls := []rpc.Call{ask("eth_getBlockByNumber", into(&head, parseBlock), "latest", false)}
 	for i, method := range []string{"eth_maxPriorityFeePerGas", "eth_gasPrice"} {
-		calls = append(calls, rpc.Call{Method: method,
-			Check: func(result []byte) (err error) { amounts[i], err = parseAmount(result); return err }})
+		calls = append(calls, rpc.Call{Method: method, Check: into(&amounts[i], parseAmount)})
 	}
 	answers, from, err := c.rpc.Do(ctx, calls)
 	if err != nil {

@@ -21,7 +21,7 @@ type (
 type Config struct {
 	URLs        []string
 	Contract    *Address // nil: the known one of the chain
-	ChainID     uint64   // 0: the first node's; nodes of another chain are never asked
+	ChainID     uint64   // 0: that of the nodes, which must agree; nodes of another chain are never asked
 	HTTP        *http.Client
 	Timeout     time.Duration // of one answer; 0: ten seconds
 	MaxLogRange uint64        // blocks; 0: 2000, and then what the nodes allow

@@ -25,23 +25,22 @@ func (c *Chain) read(ctx context.Context, views ...view) ([]error, error) {
 	errs := make([]error, len(views))
 	calls := make([]rpc.Call, len(views))
 	for i, v := range views {
-		calls[i] = rpc.Call{Method: "eth_call", Params: []any{Call{To: v.to, Data: v.data}.params(), "latest"}, Required: true,
-			Check: func(result []byte) error {
-				data, err := parseBytes(result)
-				if errs[i] = nil; err == nil && len(data) == 0 && v.optional {
-					errs[i] = errNothing
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				d := tangle.NewDecoder(data)
-				v.decode(d)
-				if err := d.Err(); err != nil {
-					return fmt.Errorf("0x%x: %w", v.data[:4], err)
-				}
+		calls[i] = ask("eth_call", func(result []byte) error {
+			data, err := parseBytes(result)
+			if errs[i] = nil; err == nil && len(data) == 0 && v.optional {
+				errs[i] = errNothing
 				return nil
-			}}
+			}
+			if err != nil {
+				return err
+			}
+			d := tangle.NewDecoder(data)
+			v.decode(d)
+			if err := d.Err(); err != nil {
+				return fmt.Errorf("0x%x: %w", v.data[:4], err)
+			}
+			return nil
+		}, Call{To: v.to, Data: v.data}.params(), "latest")
 	}
 	answers, node, err := c.rpc.Do(ctx, calls)
 	if err != nil {
@@ -108,11 +107,7 @@ func (c *Chain) ServiceOperators(ctx context.Context, service uint64) ([]Address
 	return c.readAddresses(ctx, newCall(0xbb207f1f, 1).uint(service))
 }
 
-// QuotedOperators returns who a call by quote was quoted by; nobody for other calls.
-func (c *Chain) QuotedOperators(ctx context.Context, service, call uint64) ([]Address, error) {
-	return c.readAddresses(ctx, newCall(selQuoted, 2).uint(service).uint(call))
-}
-
+// selQuoted is the selector of getJobQuotedOperators(uint64,uint64).
 const selQuoted = 0x038dda6c
 
 // IsOperatorRegistered reports whether an operator is registered for a blueprint.
@@ -228,7 +223,7 @@ func (c *Chain) JobRules(ctx context.Context, service uint64, jobs []uint8) ([]J
 	const each = 3
 	var views []view
 	for i, job := range jobs {
-		ask := func(selector uint32, heads int, decode func(*tangle.Decoder)) {
+		hook := func(selector uint32, heads int, decode func(*tangle.Decoder)) {
 			views = append(views, view{to: b.Manager, optional: true,
 				data: newCall(selector, 2).uint(service).uint(uint64(job)).encode(), decode: func(d *tangle.Decoder) {
 					if d.Head(0, heads, "answer") {
@@ -237,11 +232,11 @@ func (c *Chain) JobRules(ctx context.Context, service uint64, jobs []uint8) ([]J
 				}})
 		}
 		r := &rules[i]
-		ask(0x19ed5bb2, 1, func(d *tangle.Decoder) { r.Aggregated = d.Bool(0, "requiresAggregation") })
-		ask(0x25fcc64e, 2, func(d *tangle.Decoder) {
+		hook(0x19ed5bb2, 1, func(d *tangle.Decoder) { r.Aggregated = d.Bool(0, "requiresAggregation") })
+		hook(0x25fcc64e, 2, func(d *tangle.Decoder) {
 			r.Threshold, r.ByStake = uint16(d.Uint(0, 16, "thresholdBps")), d.Bool(wordSize, "thresholdType")
 		})
-		ask(0x4c443e04, 1, func(d *tangle.Decoder) { r.Results = uint32(d.Uint(0, 32, "requiredResultCount")) })
+		hook(0x4c443e04, 1, func(d *tangle.Decoder) { r.Results = uint32(d.Uint(0, 32, "requiredResultCount")) })
 	}
 	errs, err := c.read(ctx, views...)
 	if err != nil {
@@ -273,35 +268,11 @@ type HeartbeatConfig struct {
 func (c *Chain) HeartbeatConfig(ctx context.Context, registry Address, service uint64) (h HeartbeatConfig, err error) {
 	err = c.readOne(ctx, registry, newCall(0x0758236f, 1).uint(service), func(d *tangle.Decoder) {
 		if d.Head(0, 3, "config") {
-			h = HeartbeatConfig{d.Uint(0, 64, "interval"), d.Uint(wordSize, 64, "maxMissed"), d.Bool(2*wordSize, "customMetrics")}
+			h = HeartbeatConfig{d.Uint(0, 64, "interval"), d.Uint(wordSize, 64, "maxMissed"),
+				d.Bool(2*wordSize, "customMetrics")}
 		}
 	})
 	return h, err
-}
-
-// OperatorState is what the status registry knows of an operator of a service.
-type OperatorState struct {
-	LastHeartbeat       uint64 // Unix seconds; 0: it never beat
-	Consecutive, Missed uint64
-	Status              uint8 // 0 healthy, 1 degraded, 2 offline, 3 slashed, 4 exiting
-}
-
-// OperatorState asks the status registry.
-func (c *Chain) OperatorState(ctx context.Context, registry Address, service uint64, operator Address) (OperatorState, error) {
-	var s OperatorState
-	call := newCall(0x71e7388c, 2).uint(service).address(operator)
-	err := c.readOne(ctx, registry, call, func(d *tangle.Decoder) {
-		if d.Head(0, 5, "state") {
-			s = OperatorState{d.Uint(0, 64, "lastHeartbeat"), d.Uint(wordSize, 64, "consecutiveBeats"),
-				d.Uint(2*wordSize, 64, "missedBeats"), uint8(d.Uint(3*wordSize, 8, "status"))}
-		}
-	})
-	return s, err
-}
-
-// IsOperatorActive asks the staking contract.
-func (c *Chain) IsOperatorActive(ctx context.Context, staking, operator Address) (bool, error) {
-	return c.readBool(ctx, staking, newCall(0xeb473533, 1).address(operator))
 }
 
 func (c *Chain) readBool(ctx context.Context, to Address, call *calldata) (yes bool, err error) {

@@ -194,7 +194,6 @@ func TestCallDataIsWhatGoEthereumEncodes(t *testing.T) {
 				pack(t, "registerOperator(uint64,bytes,string,bytes)", service, key, url, []byte("x"))},
 			"claim":      {chain.ClaimRewards(), pack(t, "claimRewards()")},
 			"go offline": {chain.GoOffline(service), pack(t, "goOffline(uint64)", service)},
-			"go online":  {chain.GoOnline(service), pack(t, "goOnline(uint64)", service)},
 		} {
 			if !bytes.Equal(pair[0], pair[1]) {
 				t.Errorf("%s:\ngot  %x\nwant %x", name, pair[0], pair[1])
