@@ -148,7 +148,8 @@ func (w *walk) filter(from, to uint64) map[string]any {
 	if !w.want.sourcesHash.IsZero() && w.want.sources == nil {
 		topics = append(topics, topicSources.String())
 	}
-	return map[string]any{"fromBlock": rpc.Quantity(from), "toBlock": rpc.Quantity(to), "topics": []any{topics, id.String()}}
+	return map[string]any{"fromBlock": rpc.Quantity(from), "toBlock": rpc.Quantity(to),
+		"topics": []any{topics, id.String()}}
 }
 
 // match searches the result of eth_getLogs. Anyone may emit such an event, and a blueprint's

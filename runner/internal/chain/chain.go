@@ -63,7 +63,8 @@ type node struct {
 
 // Open asks the nodes for the chain's id and looks for the contract. It fails if no node answers,
 // or if there is no contract. If Config.ChainID is zero it also fails if the nodes are of
-// different chains, and else if all are of another one. The error is an *rpc.Error or a *tangle.Error.
+// different chains, and else if all are of another one. The error is an *rpc.Error or a
+// *tangle.Error.
 func Open(ctx context.Context, cfg Config) (*Chain, error) {
 	c := &Chain{log: cfg.Logger, idle: func() {}}
 	if c.log == nil {
