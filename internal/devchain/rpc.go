@@ -817,6 +817,11 @@ func feeHistory(l *look, params []json.RawMessage) (any, error) {
 	if err := parse(params, 2, &count, &newest, &percentiles); err != nil {
 		return nil, err
 	}
+	for i, p := range percentiles {
+		if p < 0 || p > 100 || i > 0 && p < percentiles[i-1] {
+			return nil, &rpcError{Code: -32000, Message: fmt.Sprintf("invalid reward percentile: %f", p)}
+		}
+	}
 	last, ok := l.resolve(newest)
 	if !ok {
 		return nil, &rpcError{Code: -32000, Message: "request beyond head block"}
