@@ -119,7 +119,11 @@ func (s settings) sayJobs(ctx context.Context, c *chain.Chain, o *options,
 // sayOpen tells which calls are open.
 func (s settings) sayOpen(ctx context.Context, c *chain.Chain, say func(name, format string, args ...any)) error {
 	w := &watcher{chain: c, service: s.ServiceID}
-	n, err := w.callsUntil(ctx, math.MaxUint64, 0)
+	head, err := c.Head(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := w.callsUntil(ctx, head, 0)
 	if err != nil {
 		return err
 	}

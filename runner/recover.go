@@ -38,7 +38,7 @@ func (w *watcher) begin(ctx context.Context, head chain.Block, target uint64) er
 				"the runner reads on after block %d", trail[0].Block, c.Block)})
 		}
 		w.start(b)
-		w.cursor, w.sure, w.passed = c, c.Block, c.Block
+		w.cursor, w.sure = c, c.Block
 		w.sink.reopened(b.Number + 1)
 		return nil
 	}
@@ -64,7 +64,7 @@ func (w *watcher) start(b chain.Block) {
 // recover offers all open calls of the block and those before. The contract neither counts the calls
 // nor keeps their inputs.
 func (w *watcher) recover(ctx context.Context, end chain.Block) error {
-	n, err := w.callsUntil(ctx, end.Time, 0)
+	n, err := w.callsUntil(ctx, end, 0)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (w *watcher) recover(ctx context.Context, end chain.Block) error {
 			return err
 		}
 		for _, c := range left {
-			missed = append(missed, span{from: c.number, to: c.number + 1})
+			missed = append(missed, span{from: c.number, to: c.number + 1, since: time.Now()})
 		}
 	}
 	// A node may have been on another branch, or the chain changed to one.
@@ -105,10 +105,8 @@ func (w *watcher) recover(ctx context.Context, end chain.Block) error {
 	}
 	w.start(end)
 	w.next, w.counted = n, true
-	w.sure, w.passed = 0, 0
-	for _, s := range missed {
-		w.lose(s)
-	}
+	w.sure = 0
+	w.lost = missed
 	return nil
 }
 
@@ -135,27 +133,28 @@ func (w *watcher) calls(ctx context.Context, from, to uint64) ([]openCall, error
 	return out, nil
 }
 
-// made reports whether a call was made until a time.
-func (w *watcher) made(ctx context.Context, call, time uint64) (bool, error) {
-	c, err := w.chain.JobCall(ctx, w.service, call)
-	return err == nil && c.CreatedAt != 0 && c.CreatedAt <= time, err
+// made reports whether a call was made in a block or before.
+func (w *watcher) made(ctx context.Context, call uint64, until chain.Block) (bool, error) {
+	created, err := w.chain.CreatedAt(ctx, w.service, call, until)
+	return err == nil && created != 0 && created <= until.Time, err
 }
 
-// callsUntil returns how many calls were made until a time. A hint that is near saves requests.
-func (w *watcher) callsUntil(ctx context.Context, time, hint uint64) (uint64, error) {
+// callsUntil returns how many calls were made in a block or before. A hint that is near saves
+// requests.
+func (w *watcher) callsUntil(ctx context.Context, until chain.Block, hint uint64) (uint64, error) {
 	low, high := hint, hint // all calls below low were made, and high was not
-	up, err := w.made(ctx, hint, time)
+	up, err := w.made(ctx, hint, until)
 	for step := uint64(1); up && err == nil; step *= 2 {
 		if step > 1<<40 {
 			return 0, fmt.Errorf("the nodes say that service %d has %d calls", w.service, low)
 		}
 		low, high = high+1, high+step
-		up, err = w.made(ctx, high, time)
+		up, err = w.made(ctx, high, until)
 	}
 	for step := uint64(1); low == high && low > 0 && err == nil; step *= 2 {
 		low = high - min(high, step)
 		var ok bool
-		if ok, err = w.made(ctx, low, time); ok {
+		if ok, err = w.made(ctx, low, until); ok {
 			low++
 			break
 		}
@@ -164,7 +163,7 @@ func (w *watcher) callsUntil(ctx context.Context, time, hint uint64) (uint64, er
 	for low < high && err == nil {
 		mid := low + (high-low)/2
 		var ok bool
-		if ok, err = w.made(ctx, mid, time); ok {
+		if ok, err = w.made(ctx, mid, until); ok {
 			low = mid + 1
 		} else {
 			high = mid
@@ -181,8 +180,8 @@ func (w *watcher) find(ctx context.Context, calls []openCall, lowest uint64, end
 	calls = slices.DeleteFunc(calls, func(c openCall) bool { return c.CreatedAt == 0 })
 	for len(calls) > 0 {
 		last, err := w.block(ctx, end, min(lowest+w.width-1, end.Number))
-		if err == nil && last.Time < calls[0].CreatedAt && last.Number < end.Number {
-			if lowest, err = w.blockOf(ctx, calls[0].CreatedAt, last.Number+1, end); err == nil {
+		if err == nil && last.Time <= calls[0].CreatedAt && last.Number < end.Number {
+			if lowest, err = w.blockOf(ctx, calls[0].CreatedAt, lowest, end); err == nil {
 				last, err = w.block(ctx, end, min(lowest+w.width-1, end.Number))
 			}
 		}
@@ -190,8 +189,8 @@ func (w *watcher) find(ctx context.Context, calls []openCall, lowest uint64, end
 			return nil, lowest, err
 		}
 		n := 1
-		for n < min(len(calls), callsAtOnce) && calls[n].CreatedAt <= last.Time {
-			n++
+		for n < min(len(calls), callsAtOnce) && (calls[n].CreatedAt < last.Time || last.Number == end.Number) {
+			n++ // the next block may have the same time
 		}
 		missing, err := w.findIn(ctx, calls[:n], lowest, last)
 		if w.narrow(err) {
@@ -277,7 +276,11 @@ func (w *watcher) count(ctx context.Context) error {
 	if hint == math.MaxUint64 {
 		hint = 0
 	}
-	n, err := w.callsUntil(ctx, w.read.time, hint)
+	n, err := w.callsUntil(ctx, w.read.block(), hint)
+	if err != nil {
+		return err
+	}
+	low, err := w.callsUntil(ctx, before(w.read.block()), n)
 	if err != nil {
 		return err
 	}
@@ -285,8 +288,17 @@ func (w *watcher) count(ctx context.Context) error {
 	for i := range w.lost {
 		w.lost[i].to = min(w.lost[i].to, w.next)
 	}
+	// A block that follows may have the same time, so these may be in it.
+	w.lost = append(w.lost, span{from: min(low, w.next), to: w.next, since: time.Now()})
 	w.lost = slices.DeleteFunc(w.lost, func(s span) bool { return s.from >= s.to })
 	return nil
+}
+
+// before is a block in whose time, or before, no call was made that a later block of the same time
+// may have.
+func before(b chain.Block) chain.Block {
+	b.Time--
+	return b
 }
 
 // findLost looks for the calls whose logs a node left out. Now and then it asks the contract whether
@@ -296,17 +308,9 @@ func (w *watcher) findLost(ctx context.Context) error {
 		return nil
 	}
 	w.checked = time.Now()
-	more, err := w.made(ctx, w.next, w.read.time)
+	missed, err := w.missed(ctx)
 	if err != nil {
 		return err
-	}
-	if more {
-		n, err := w.callsUntil(ctx, w.read.time, w.next)
-		if err != nil {
-			return err
-		}
-		w.lose(span{from: w.next, to: n})
-		w.next = n
 	}
 	lost := w.lost
 	w.lost = nil
@@ -318,11 +322,47 @@ func (w *watcher) findLost(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(w.lost) == 0 {
-		// The node that answers may itself be behind, so the cursor waits for a second check.
-		w.sure, w.passed = w.passed, w.read.number
+	if len(w.lost) == 0 && !missed {
+		w.sure = w.read.number
 	}
 	return nil
+}
+
+// missed asks the contract whether there are calls that should have been seen by now. Of calls at the
+// time of the last block nobody knows; it looks for them, and reports whether some are not found.
+func (w *watcher) missed(ctx context.Context) (bool, error) {
+	end := w.read.block()
+	if more, err := w.made(ctx, w.next, end); !more || err != nil {
+		return false, err
+	}
+	n, err := w.callsUntil(ctx, end, w.next)
+	if err != nil {
+		return false, err
+	}
+	sure, err := w.callsUntil(ctx, before(end), w.next)
+	if err != nil {
+		return false, err
+	}
+	if sure > w.next {
+		w.lose(span{from: w.next, to: sure})
+		w.next = sure
+	}
+	left, err := w.findSpan(ctx, span{from: w.next, to: n, since: time.Now()})
+	if err != nil {
+		return false, err
+	}
+	found := n - w.next
+	for _, s := range left {
+		found -= s.to - s.from
+	}
+	if found > 0 {
+		w.leftOut(w.next, found)
+	}
+	w.next = n
+	if len(left) > 0 {
+		w.next = left[0].from
+	}
+	return len(left) > 0, nil
 }
 
 // findSpan returns what is still lost of a span. It tries less often as time goes on.
@@ -336,7 +376,7 @@ func (w *watcher) findSpan(ctx context.Context, s span) (left []span, _ error) {
 			Reason: fmt.Sprintf("no node has the logs of %d calls, from this one on: they are given up", s.to-s.from)})
 		return nil, nil
 	}
-	end := chain.Block{Number: w.read.number, Hash: w.read.hash, Time: w.read.time}
+	end := w.read.block()
 	lowest := uint64(0)
 	for from := s.from; from < s.to; from += callsAtOnce {
 		calls, err := w.calls(ctx, from, min(from+callsAtOnce, s.to))

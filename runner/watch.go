@@ -23,7 +23,7 @@ type blocks interface {
 	Blocks(ctx context.Context, numbers []uint64) ([]chain.Block, error)
 	Logs(ctx context.Context, q chain.LogQuery, from, to uint64, toHash chain.Word) ([]chain.Log, error)
 	LogsOfBlock(ctx context.Context, q chain.LogQuery, hash chain.Word) ([]chain.Log, error)
-	JobCall(ctx context.Context, service, call uint64) (chain.JobCall, error)
+	CreatedAt(ctx context.Context, service, call uint64, block chain.Block) (uint64, error)
 	JobCalls(ctx context.Context, service uint64, calls []uint64) ([]chain.JobCall, error)
 }
 
@@ -87,21 +87,21 @@ type watcher struct {
 	life          interface{ look() } // is told that something changed in the service
 
 	// Of run's goroutine alone.
-	begun        bool
-	read         point   // of this block and those before, every call was offered or is in lost
-	points       []point // of the chain that was read, ascending
-	width        uint64  // of the next window
-	next         uint64  // the number of the next call; valid if counted
-	counted      bool
-	lost         []span     // calls whose logs a node left out
-	passed, sure uint64     // blocks up to which no log is lost, at the last check, and at the one before
-	shorter      time.Time  // since when the chain is shorter than what was read
-	bad          journal.ID // the place of a log that is not what it should be
-	badTimes     int
-	checked      time.Time
-	cursor       journal.Cursor
-	saved        time.Time
-	stuck        bool // the last attempt failed
+	begun    bool
+	read     point   // of this block and those before, every call was offered or is in lost
+	points   []point // of the chain that was read, ascending
+	width    uint64  // of the next window
+	next     uint64  // the number of the next call; valid if counted
+	counted  bool
+	lost     []span     // calls whose logs a node left out
+	sure     uint64     // block up to which no log is lost
+	shorter  time.Time  // since when the chain is shorter than what was read
+	bad      journal.ID // the place of a log that is not what it should be
+	badTimes int
+	checked  time.Time
+	cursor   journal.Cursor
+	saved    time.Time
+	stuck    bool // the last attempt failed
 
 	mu      sync.Mutex
 	now     progress
@@ -305,6 +305,10 @@ func (w *watcher) block(ctx context.Context, head chain.Block, number uint64) (c
 
 func pointOf(b chain.Block) point { return point{b.Number, b.Hash, b.Parent, b.Time} }
 
+func (p point) block() chain.Block {
+	return chain.Block{Number: p.number, Hash: p.hash, Parent: p.parent, Time: p.time}
+}
+
 // take offers the calls of logs that are all there is in the blocks first..end.
 func (w *watcher) take(ctx context.Context, logs []chain.Log, first, end chain.Block) error {
 	size, changed := 0, false
@@ -318,7 +322,7 @@ func (w *watcher) take(ctx context.Context, logs []chain.Log, first, end chain.B
 		}
 		c, err := w.parse(l)
 		if err == nil {
-			err = w.gap(ctx, c, next)
+			err = w.gap(ctx, c, next, end)
 		}
 		switch {
 		case err != nil && !w.suspect(l, err):
@@ -407,12 +411,12 @@ func (w *watcher) parse(l chain.Log) (work, error) {
 
 // gap makes sure of a call whose number is not the next: numbers are consecutive, so that the calls
 // in between are lost, or there is no such call.
-func (w *watcher) gap(ctx context.Context, c work, next uint64) error {
+func (w *watcher) gap(ctx context.Context, c work, next uint64, end chain.Block) error {
 	if c.id.Call <= next {
 		return nil
 	}
-	there, err := w.chain.JobCall(ctx, w.service, c.id.Call)
-	if err == nil && there.CreatedAt == 0 {
+	made, err := w.made(ctx, c.id.Call, end)
+	if err == nil && !made {
 		err = fmt.Errorf("a node has a log of call %d in block %d, and none has the call", c.id.Call, c.number)
 	}
 	return err
@@ -422,8 +426,12 @@ func (w *watcher) gap(ctx context.Context, c work, next uint64) error {
 func (w *watcher) lose(s span) {
 	s.since = time.Now()
 	w.lost = append(w.lost, s)
-	w.tell(Event{Kind: EventNodeTrouble, Call: s.from, HasCall: true, Block: w.read.number,
-		Reason: fmt.Sprintf("a node left out the logs of %d calls; they are looked for", s.to-s.from)})
+	w.leftOut(s.from, s.to-s.from)
+}
+
+func (w *watcher) leftOut(call, n uint64) {
+	w.tell(Event{Kind: EventNodeTrouble, Call: call, HasCall: true, Block: w.read.number,
+		Reason: fmt.Sprintf("a node left out the logs of %d calls; they are looked for", n)})
 }
 
 // offer hands a call to the sink, once. While there is no room, it keeps an eye on the head.
@@ -681,7 +689,7 @@ func (w *watcher) drop(calls []found) {
 // back makes an earlier block the last one that was read.
 func (w *watcher) back(b chain.Block) {
 	w.counted = false
-	w.passed, w.sure = min(w.passed, b.Number), min(w.sure, b.Number)
+	w.sure = min(w.sure, b.Number)
 	w.points = slices.DeleteFunc(w.points, func(p point) bool { return p.number > b.Number })
 	w.advance(pointOf(b))
 }

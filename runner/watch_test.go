@@ -57,7 +57,7 @@ func TestEveryCallThatStandsIsOfferedOnce(t *testing.T) {
 			faults := someFaults(rnd)
 			faulty := func(method string, n uint64) fault {
 				f := faults(method, n)
-				f.old = contrary && method != "JobCalls" && rnd.IntN(6) == 0
+				f.old = contrary && rnd.IntN(6) == 0
 				return f
 			}
 			b.fault = faulty

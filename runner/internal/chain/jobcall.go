@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/big"
 
+	"github.com/tangle-network/blueprint-serverless/internal/rpc"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 )
 
@@ -97,6 +98,31 @@ func (c *Chain) JobCall(ctx context.Context, service, call uint64) (JobCall, err
 	return calls[0], nil
 }
 
+// CreatedAt returns when a call was made, 0 if it was not, as a node says that has the block: one that
+// is behind does not know. The error is ErrNoBlock if no node has the block, or if it is another one
+// now.
+func (c *Chain) CreatedAt(ctx context.Context, service, call uint64, block Block) (uint64, error) {
+	var there Block
+	var raw rawCall
+	ask := Call{To: c.contract, Data: newCall(selJobCall, 2).uint(service).uint(call).encode()}
+	_, _, err := c.rpc.Do(ctx, []rpc.Call{
+		blockCall(block.Number, &there),
+		{Method: "eth_call", Params: []any{ask.params(), "latest"}, Required: true, Check: func(result []byte) error {
+			data, err := parseBytes(result)
+			if err != nil {
+				return err
+			}
+			d := tangle.NewDecoder(data)
+			raw.decode(d)
+			return d.Err()
+		}},
+	})
+	if err == nil && there.Hash != block.Hash {
+		err = ErrNoBlock
+	}
+	return raw.CreatedAt, noBlock(err)
+}
+
 // JobCalls is JobCall for several calls, in as few requests as possible.
 func (c *Chain) JobCalls(ctx context.Context, service uint64, calls []uint64) ([]JobCall, error) {
 	found := make([]JobCall, 0, len(calls))
@@ -105,8 +131,7 @@ func (c *Chain) JobCalls(ctx context.Context, service uint64, calls []uint64) ([
 		raw := make([]rawCall, len(some))
 		views := make([]view, len(some))
 		for i, call := range some {
-			data := newCall(0xa672bc0a, 2).uint(service).uint(call).encode()
-			views[i] = view{to: c.contract, data: data, decode: raw[i].decode}
+			views[i] = view{to: c.contract, data: newCall(selJobCall, 2).uint(service).uint(call).encode(), decode: raw[i].decode}
 		}
 		errs, err := c.read(ctx, views...)
 		if err != nil {
