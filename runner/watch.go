@@ -208,7 +208,12 @@ func (w *watcher) step(ctx context.Context) error {
 	if err := w.shrunk(ctx, head); err != nil {
 		return err
 	}
-	if err := w.count(ctx); err != nil {
+	if err := w.count(ctx); errors.Is(err, chain.ErrNoBlock) {
+		if b, err := w.block(ctx, head, w.read.number); err == nil && b.Hash != w.read.hash {
+			return w.rewind(ctx, b.Number, head)
+		}
+		return err
+	} else if err != nil {
 		return err
 	}
 	for w.read.number < target {

@@ -53,6 +53,7 @@ func TestEveryCallThatStandsIsOfferedOnce(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 2))
 			confirmations := []uint64{0, 0, 1, 3}[seed%4]
 			contrary := seed%5 == 4 // some nodes are on an old branch, of a few blocks
+			b.perSecond = seed % 7
 			s.room = 1 + rnd.IntN(20)
 			faults := someFaults(rnd)
 			faulty := func(method string, n uint64) fault {

@@ -27,7 +27,7 @@ type branch struct {
 	old       []branchBlock // what the last reorg replaced, from its fork on
 	oldFrom   int
 	completed map[uint64]bool
-	interval  uint64 // seconds from block to block
+	perSecond uint64 // blocks with the same time
 	tooLarge  int    // logs of one answer; 0: no limit
 	byMethod  map[string]int
 	requests  int                                 // for tests that count
@@ -51,7 +51,7 @@ type fault struct {
 var errNode = errors.New("node n: no answer")
 
 func newBranch() *branch {
-	b := &branch{completed: map[uint64]bool{}, interval: 2}
+	b := &branch{completed: map[uint64]bool{}}
 	b.mine()
 	return b
 }
@@ -70,7 +70,10 @@ func (b *branch) add(inputs ...string) {
 	next.Hash[31] = 1
 	if len(b.blocks) > 0 {
 		last := b.blocks[len(b.blocks)-1]
-		next.Parent, next.Time, next.calls = last.Hash, last.Time+b.interval, last.calls
+		next.Parent, next.Time, next.calls = last.Hash, last.Time, last.calls
+		if b.perSecond < 2 || next.Number%b.perSecond == 0 {
+			next.Time += 2
+		}
 	}
 	for i, in := range inputs {
 		next.logs = append(next.logs, submitted(uint64(next.calls), next.Block, uint32(i*2), in))
