@@ -587,3 +587,31 @@ func TestFalseAnswersAreNotBelieved(t *testing.T) {
 		})
 	}
 }
+
+func TestOnlyANodeWithTheBlockSaysWhenACallWasMade(t *testing.T) {
+	t.Parallel()
+	dev := newChain(t, devchain.Config{})
+	must[uint64](t)(dev.Submit(0, 0, []byte("first")))
+	behind, other := dev.Node(), dev.Node()
+	c := open(t, chain.Config{URLs: []string{listen(t, behind), listen(t, other)}, ChainID: 31337})
+	must[uint64](t)(dev.Submit(0, 0, []byte("second")))
+	head := must[chain.Block](t)(c.Head(t.Context()))
+	behind.Set(func(f *devchain.Faults) { f.Lag = 1 })
+	for call, want := range []bool{true, true, false} {
+		at, err := c.CreatedAt(t.Context(), 0, uint64(call), head)
+		if err != nil || at != 0 != want || want && at > head.Time {
+			t.Errorf("call %d was made at %d, %v", call, at, err)
+		}
+	}
+	other.Set(func(f *devchain.Faults) { f.Lag = 1 })
+	if at, err := c.CreatedAt(t.Context(), 0, 1, head); !errors.Is(err, chain.ErrNoBlock) {
+		t.Errorf("nodes that are behind: %d, %v", at, err)
+	}
+	for _, n := range []*devchain.Node{behind, other} {
+		n.Set(func(f *devchain.Faults) { f.Lag = 0 })
+	}
+	dev.Reorg(1, nil)
+	if at, err := c.CreatedAt(t.Context(), 0, 1, head); !errors.Is(err, chain.ErrNoBlock) {
+		t.Errorf("a block that was replaced: %d, %v", at, err)
+	}
+}
