@@ -250,7 +250,7 @@ func TestATornEndIsDropped(t *testing.T) {
 	data, err := os.ReadFile(j.path)
 	must(t, err)
 	for cut := whole; cut < int64(len(data)); cut++ {
-		for _, tail := range []string{"", "\x00\x00", "\n\nrubbish\n"} {
+		for _, tail := range []string{"", "\x00\x00", "\n\nrubbish\n", strings.Repeat("rubbish ", 200)} {
 			if cut == int64(len(data))-1 && tail != "" && tail[0] == '\n' {
 				continue // whole again
 			}
