@@ -13,6 +13,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 	"github.com/tangle-network/blueprint-serverless/runner/internal/chain"
 	"github.com/tangle-network/blueprint-serverless/runner/internal/journal"
+	"github.com/tangle-network/blueprint-serverless/runner/internal/txmgr"
 )
 
 const (
@@ -178,15 +179,16 @@ func (s *scheduler) repel(it *item, l *lane, err error) {
 		s.reject(it, err)
 		return
 	}
-	again := false
-	outcome := JobFailed
-	switch e.Code {
-	case faas.ErrThrottled, faas.ErrUnavailable, faas.ErrConflict, faas.ErrTimeout:
-		again = e.NotRun
-	case faas.ErrNotFound, faas.ErrPermissionDenied: // until somebody mends it
-		again = e.NotRun && (it.tries == 0 || time.Since(it.since) < patience)
-	}
-	if !e.NotRun && e.Code != faas.ErrTooLarge && e.Code != faas.ErrInvalidArgument {
+	again, outcome := false, JobFailed
+	switch {
+	case e.NotRun:
+		switch e.Code {
+		case faas.ErrThrottled, faas.ErrUnavailable, faas.ErrConflict, faas.ErrTimeout:
+			again = true
+		case faas.ErrNotFound, faas.ErrPermissionDenied: // until somebody mends it
+			again = it.tries == 0 || time.Since(it.since) < patience
+		}
+	case e.Code != faas.ErrTooLarge && e.Code != faas.ErrInvalidArgument: // it may have run
 		outcome = Interrupted
 		r, _ := s.ledger.Get(it.id)
 		again = s.options.jobs[it.job].Repeat == Repeatable && r.Runs < maxRepeats
@@ -212,6 +214,10 @@ func (s *scheduler) trouble(it *item, g *gate, err error) {
 		return
 	}
 	if errors.Is(err, chain.ErrNoBlock) { // the node is behind, or the chain dropped the call
+		if errors.Is(s.still(it.ctx, []*item{it}), txmgr.ErrObsolete) {
+			s.drop(it)
+			return
+		}
 		s.postpone(it, "no node has the block of the call", nil)
 		return
 	}

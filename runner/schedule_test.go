@@ -456,6 +456,27 @@ func TestACallThatDoesNotStandIsNotSubmitted(t *testing.T) {
 	})
 }
 
+// TestACallThatWasDroppedDuringAnOutage has a record, and nobody tells the scheduler.
+func TestACallThatWasDroppedDuringAnOutage(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world) {
+		opts := WithHandlers(job.Handlers{0: func(ctx context.Context, _ []byte) ([]byte, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}})
+		first := w.scheduler(opts)
+		w.offer(first, w.call(0, 0, "old"))
+		synctest.Wait()
+		first.stop()
+		w.call(0, 0, "other")
+		w.scheduler(opts)
+		synctest.Wait()
+		if n := len(w.records); n != 0 {
+			t.Errorf("%d records are left", n)
+		}
+	})
+}
+
 func TestTheOldestCallWithoutARecord(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world) {
