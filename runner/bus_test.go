@@ -31,7 +31,7 @@ func TestObserversNeverKeepTheRunnerWaiting(t *testing.T) {
 		if len(got) < maxUntold || len(got) > maxUntold+1 {
 			t.Errorf("%d events were told, want those that wait", len(got))
 		}
-		for i, call := range got {
+		for i, call := range got[:min(len(got), maxUntold)] {
 			if call != uint64(i) {
 				t.Fatalf("event %d is of call %d", i, call)
 			}

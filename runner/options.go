@@ -36,11 +36,6 @@ type options struct {
 	aggregator     Aggregator
 }
 
-// schema checks an output as the contract would.
-type schema interface {
-	Check(data []byte) error
-}
-
 const (
 	defaultConcurrency = 64
 	defaultTimeout     = 15 * time.Minute

@@ -74,7 +74,7 @@ func (s *scheduler) attempt(it *item, l *lane) (stuck <-chan struct{}) {
 	}
 	timed, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	output, err, stuck := s.invoke(timed, w)
+	output, stuck, err := s.invoke(timed, w)
 	switch {
 	case err == nil:
 		s.answer(it, output, time.Since(start))
@@ -88,7 +88,7 @@ func (s *scheduler) attempt(it *item, l *lane) (stuck <-chan struct{}) {
 }
 
 // invoke runs the job in its function, or here.
-func (s *scheduler) invoke(ctx context.Context, w work) (output []byte, err error, stuck <-chan struct{}) {
+func (s *scheduler) invoke(ctx context.Context, w work) (output []byte, stuck <-chan struct{}, err error) {
 	var out []byte
 	failed := errors.New("the handler called runtime.Goexit")
 	done := make(chan struct{})
@@ -112,16 +112,16 @@ func (s *scheduler) invoke(ctx context.Context, w work) (output []byte, err erro
 	}()
 	select {
 	case <-done:
-		return out, failed, nil
+		return out, nil, failed
 	case <-ctx.Done():
 	}
 	timer := time.NewTimer(overtime)
 	defer timer.Stop()
 	select {
 	case <-done:
-		return out, failed, nil
+		return out, nil, failed
 	case <-timer.C:
-		return nil, context.Cause(ctx), done
+		return nil, done, context.Cause(ctx)
 	}
 }
 
