@@ -269,7 +269,10 @@ func (e settings) options(h job.Handlers, logger *slog.Logger, authors []Option)
 	if e.operatorURL != "" {
 		opts = append(opts, WithOperatorURL(e.operatorURL))
 	}
-	return append(opts, func(o *options) { o.maxLogRange = e.maxLogRange })
+	if e.maxLogRange > 0 {
+		opts = append(opts, WithMaxLogRange(e.maxLogRange))
+	}
+	return opts
 }
 
 // newLogger makes the runner's log.

@@ -134,7 +134,26 @@ func TestABatchThatFailsIsSplit(t *testing.T) {
 				}
 			}
 		})
+		time.Sleep(2 * time.Second)
+		s.mu.Lock()
+		if s.single == 0 {
+			t.Error("answers go together again at once")
+		}
+		s.mu.Unlock()
 		time.Sleep(5 * time.Minute)
+		together := map[uint64]int{}
+		for _, calls := range w.sent {
+			for _, call := range calls {
+				if len(calls) > 1 {
+					together[call]++
+				}
+			}
+		}
+		for call, n := range together {
+			if n > 1 {
+				t.Errorf("call %d was in %d batches", call, n)
+			}
+		}
 		want := map[uint64]Outcome{}
 		for i := range uint64(200) {
 			if want[i] = Done; w.others[i] {
