@@ -242,6 +242,51 @@ func TestAnOperatorThatStaysAloneGivesUp(t *testing.T) {
 	})
 }
 
+// The service has the signature that an earlier process of this operator handed in.
+func TestAnOperatorThatWasStartedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger(t, 3, 6_700)
+		service := base(NewService())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := aggregator(t, secret(t, 0), service).Aggregate(ctx, l.call(7, 0, "right")); err == nil {
+			t.Error("alone it is done")
+		}
+		err := aggregator(t, secret(t, 0), service).Aggregate(t.Context(), l.call(7, 0, "right"))
+		if err == nil || !strings.HasSuffix(err.Error(), ": 1 signatures are collected, and 3 are needed") {
+			t.Errorf("started again: %v", err)
+		}
+	})
+}
+
+// An output is long: it is not sent again every two seconds.
+func TestARefusedOperatorIsPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger(t, 3, 6_700)
+		sent := 0
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/base/v1/tasks/submit":
+				sent++
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = io.WriteString(w, `{"accepted":false,"error":"no\u001b"}`)
+			case "/base/v1/tasks/aggregate":
+				w.WriteHeader(http.StatusNotFound)
+			default:
+				_, _ = io.WriteString(w, `{"success":true,"exists":true}`)
+			}
+		})
+		err := aggregator(t, secret(t, 0), h).Aggregate(t.Context(), l.call(7, 0, "right"))
+		const want = ": the aggregation service refuses this operator's signature: no\uFFFD"
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Error(err)
+		}
+		if sent < 10 || sent > 30 {
+			t.Errorf("the signature was sent %d times in 10 minutes", sent)
+		}
+	})
+}
+
 // The service's threshold was too low, whoever set it.
 func TestASumThatIsNotEnoughWaitsForMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
