@@ -329,6 +329,17 @@ var tangleMethods = methods(map[string]method{
 	"requireOperatorKeyProof()": view(func(f *frame, _ *arguments) encoding {
 		return encoding{}.bool(read[bool](f, key{kind: kindKeyProof}))
 	}),
+	"getOperatorBlsPubkey(uint64,address)": view(func(f *frame, a *arguments) encoding {
+		var key [4]Word
+		if f.c.bls != nil {
+			key = f.c.bls.Keys[a.address(1)]
+		}
+		e := encoding{}
+		for _, w := range key {
+			e = e.word(w)
+		}
+		return e
+	}),
 	"blsPopMessage(address,uint256[4])": view(func(f *frame, a *arguments) encoding {
 		message := encoding{}.uint(8 * wordSize).uint(f.c.id).address(f.c.contract).address(a.address(0))
 		for i := range 4 {
