@@ -1,6 +1,7 @@
 package bls
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -77,7 +78,10 @@ const maxPoll = 30 * time.Second
 // The contract's errors that more signatures mend.
 const thresholdNotMet = 0x15cb246a
 
-var errTimeout = errors.New("the time to collect signatures is over")
+var (
+	errTimeout = errors.New("the time to collect signatures is over")
+	errUnread  = errors.New("no node tells the registered BLS key")
+)
 
 // Aggregate signs the output, collects the signatures of others, and submits the sum if it is this
 // operator's turn. It returns nil once the call is completed on chain.
@@ -106,22 +110,17 @@ func (a *Aggregator) aggregate(ctx context.Context, c runner.AggregateCall) erro
 			return err
 		}
 		if err == nil {
-			pause = a.poll
+			r.trouble, pause = nil, a.poll
 		} else if ctx.Err() == nil {
-			r.trouble = err
-			pause = min(2*pause, max(maxPoll, a.poll))
+			r.trouble, pause = err, min(2*pause, max(maxPoll, a.poll))
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			switch {
-			case !errors.Is(context.Cause(ctx), errTimeout):
+			if !errors.Is(context.Cause(ctx), errTimeout) {
 				return ctx.Err()
-			case r.trouble != nil:
-				return fmt.Errorf("%w after %v: %w", errTimeout, a.timeout, r.trouble)
-			default:
-				return fmt.Errorf("%w after %v: %s", errTimeout, a.timeout, r.found)
 			}
+			return fmt.Errorf("%w after %v: %w", errTimeout, a.timeout, cmp.Or(r.trouble, r.bad, r.refused, r.found))
 		}
 	}
 }
@@ -139,8 +138,12 @@ type round struct {
 	wait      time.Duration     // and then
 	tried     bitmap            // a sum of these was refused
 	seen      time.Time         // when the threshold was first seen reached
-	trouble   error             // the last
-	found     string            // how far it got
+
+	// Why nothing is on chain yet, the weightiest first.
+	trouble error // somebody did not answer
+	bad     error // the sum of the tried
+	refused error // the service does not take this operator's signature
+	found   error // how far it is
 }
 
 func (a *Aggregator) begin(ctx context.Context, c runner.AggregateCall) (*round, error) {
@@ -174,7 +177,7 @@ func (r *round) registered(ctx context.Context, i int) (PublicKey, error) {
 	operator := r.call.Operators[i]
 	words, err := r.call.Read(ctx, call(getOperatorBlsPubkey).number(r.call.Service).address(operator))
 	if err != nil {
-		return PublicKey{}, fmt.Errorf("the registered BLS key of 0x%x cannot be read: %w", operator, err)
+		return PublicKey{}, fmt.Errorf("%w of 0x%x: %w", errUnread, operator, err)
 	}
 	key, err := ParsePublicKey(words)
 	if err != nil {
@@ -212,8 +215,7 @@ func (r *round) wanted(ctx context.Context) (threshold, error) {
 // step asks the service once. If done is true, err is the result of all.
 func (r *round) step(ctx context.Context) (done bool, err error) {
 	if !r.joined && !time.Now().Before(r.again) {
-		if err := r.join(ctx); err != nil {
-			r.trouble = err // the others may be enough without this operator
+		if r.refused = r.join(ctx); r.refused != nil { // the others may be enough without this operator
 			r.wait = min(max(2*r.wait, r.poll), maxPoll)
 			r.again = time.Now().Add(r.wait)
 		}
@@ -229,9 +231,12 @@ func (r *round) step(ctx context.Context) (done bool, err error) {
 		return false, nil
 	}
 	key, sig, err := r.check(ctx, &sum)
-	if err != nil {
-		r.tried = sum.Signers
+	if errors.Is(err, errUnread) {
 		return false, err
+	}
+	if r.bad = err; err != nil {
+		r.tried = sum.Signers
+		return false, nil
 	}
 	if r.seen.IsZero() {
 		r.seen = time.Now()
@@ -249,8 +254,8 @@ func (r *round) step(ctx context.Context) (done bool, err error) {
 		return true, nil
 	}
 	if e, ok := errors.AsType[*chain.Revert](err); ok && e.Selector == thresholdNotMet {
-		r.tried = sum.Signers
-		return false, err
+		r.tried, r.bad = sum.Signers, err
+		return false, nil
 	}
 	return true, err
 }
@@ -302,11 +307,11 @@ func (r *round) look(ctx context.Context) error {
 		return err
 	case status != http.StatusOK || !have.Exists:
 		r.joined = false // the service has forgotten the task
-		r.found = "the aggregation service has no such task"
+		r.found = errors.New("the aggregation service has no such task")
 	case have.Submitted:
-		r.found = "the aggregation service says that a result was submitted, and the chain has none"
+		r.found = errors.New("the aggregation service says that a result was submitted, and the chain has none")
 	default:
-		r.found = fmt.Sprintf("%d signatures are collected, and %d are needed", have.Collected, have.Required)
+		r.found = fmt.Errorf("%d signatures are collected, and %d are needed", have.Collected, have.Required)
 	}
 	return nil
 }

@@ -259,6 +259,29 @@ func TestAnOperatorThatWasStartedAgain(t *testing.T) {
 	})
 }
 
+// A node that is away for a while keeps no result from being submitted.
+func TestKeysThatCannotBeReadAreReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger(t, 2, 10_000)
+		service := base(NewService())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := aggregator(t, secret(t, 1), service).Aggregate(ctx, l.call(7, 1, "right")); err == nil {
+			t.Error("alone it is done")
+		}
+		call, back := l.call(7, 0, "right"), time.Now().Add(time.Minute)
+		call.Read = func(ctx context.Context, data []byte) ([]byte, error) {
+			if data[len(data)-1] == 2 && time.Now().Before(back) {
+				return nil, errors.New("no node")
+			}
+			return l.read(ctx, data)
+		}
+		if err := aggregator(t, secret(t, 0), service).Aggregate(t.Context(), call); err != nil || l.sent != 1 {
+			t.Errorf("%v, after %d transactions", err, l.sent)
+		}
+	})
+}
+
 // An output is long: it is not sent again every two seconds.
 func TestARefusedOperatorIsPatient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -326,7 +349,7 @@ func TestAggregateRefusesAtOnce(t *testing.T) {
 		{"the operator 0x0100000000000000000000000000000000000000 is none of the service's 2", strange},
 		{"the operator 0x0000000000000000000000000000000000000002 approved the service without a BLS key that can be used: " +
 			"bls: 128 bytes are no public key: it is zero", none},
-		{"the registered BLS key of 0x0000000000000000000000000000000000000001 cannot be read: no node", broken},
+		{"no node tells the registered BLS key of 0x0000000000000000000000000000000000000001: no node", broken},
 	} {
 		err := a.Aggregate(t.Context(), tt.call)
 		if want := "bls: the result of call 7 of service 2: " + tt.want; err == nil || err.Error() != want {

@@ -15,8 +15,7 @@
 // blueprint-tangle-aggregation-svc speaks the same protocol.
 //
 // An operator's public key is registered when he approves the service: approveService takes
-// [PublicKey.Words], and the words of [Key.ProvePossession] for a proof. A service that was
-// approved without a key cannot be given one later.
+// [PublicKey.Words], and the words of [Key.ProvePossession] for a proof.
 //
 // This package links a library for the curve, and no other package of the module does.
 package bls
