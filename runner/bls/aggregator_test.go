@@ -227,7 +227,16 @@ func TestAnOperatorThatStaysAloneGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger(t, 3, 6_700)
 		began := time.Now()
-		err := aggregator(t, secret(t, 0), base(NewService())).Aggregate(t.Context(), l.call(7, 0, "right"))
+		service, failed := base(NewService()), false
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/aggregate") && !failed {
+				failed = true
+				w.WriteHeader(http.StatusBadGateway) // which is forgotten in the end
+				return
+			}
+			service.ServeHTTP(w, r)
+		})
+		err := aggregator(t, secret(t, 0), h).Aggregate(t.Context(), l.call(7, 0, "right"))
 		const want = "bls: the result of call 7 of service 2: the time to collect signatures is over after 10m0s: " +
 			"1 signatures are collected, and 3 are needed"
 		if err == nil || err.Error() != want || time.Since(began) != 10*time.Minute {

@@ -150,6 +150,31 @@ func TestTheServiceRefuses(t *testing.T) {
 	}
 }
 
+// The same signature may come twice at the same time.
+func TestASignatureCountsOnce(t *testing.T) {
+	s := NewService()
+	ask(s, "init", text(t, initOf("a")))
+	body := text(t, signatureOf(t, 1, "a"))
+	statuses := make(chan int)
+	const times = 8
+	for range times {
+		go func() {
+			status, _ := ask(s, "submit", body)
+			statuses <- status
+		}()
+	}
+	accepted := 0
+	for range times {
+		if <-statuses == http.StatusOK {
+			accepted++
+		}
+	}
+	_, answer := ask(s, "status", text(t, task1))
+	if accepted != 1 || !strings.Contains(answer, `"signatures_collected":1,`) {
+		t.Errorf("accepted %d times: %s", accepted, answer)
+	}
+}
+
 func TestTheServiceKnowsItsMembers(t *testing.T) {
 	var keys []PublicKey
 	var trouble error
