@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -62,29 +63,90 @@ func newRunnerSettings(spec ServiceSpec, meta *Metadata, fetch []FetchOption, bi
 	if spec.ServiceID == nil {
 		return runnerSettings{env: faas.NewEnv(spec.RunnerEnv)}, nil
 	}
+	_, local := o.orchestrator.(*orchestrator.Local)
+	if err := spec.resolvePaths(local); err != nil {
+		return runnerSettings{}, err
+	}
 	f := newFetchOptions(fetch)
-	env := map[string]string{serviceEnv: strconv.FormatUint(*spec.ServiceID, 10),
-		blueprintEnv: strconv.FormatUint(spec.BlueprintID, 10), protocolEnv: "tangle"}
-	nodes := make([]string, len(f.rpc)) // without what may be secret
-	for i, node := range f.rpc {
+	env, err := chainEnvironment(spec, meta, f)
+	if err != nil {
+		return runnerSettings{}, err
+	}
+	urls, nodes, err := runnerNodes(f.rpc, binary)
+	if err != nil {
+		return runnerSettings{}, err
+	}
+	set(env, nodeEnv, urls)
+	maps.DeleteFunc(env, func(name, _ string) bool { _, given := spec.Env[name]; return given })
+	maps.Copy(env, spec.RunnerEnv)
+	delete(env, dataDirEnv) // see resolvePaths
+
+	chain := &orchestrator.Chain{ServiceID: *spec.ServiceID, DataDir: spec.DataDir}
+	if chain.DataDir == "" && last != nil {
+		chain.DataDir = last.DataDir
+	}
+	known := chain.DataDir
+	if known == "" {
+		if chain.LocalDataDir, err = o.ledgers.dataDir(spec.Name); err != nil {
+			return runnerSettings{}, faas.Errorf(faas.ErrInvalidArgument, "deploy", "", "ServiceSpec.DataDir: %w", err)
+		}
+		if local {
+			known = chain.LocalDataDir
+		}
+	}
+	return runnerSettings{env: faas.NewEnv(env), chain: chain,
+		planned: &PlannedRunner{ServiceID: *spec.ServiceID, Nodes: nodes, Contract: env[ContractEnv], DataDir: known,
+			EnvNames: slices.Sorted(maps.Keys(env))},
+		record:   &ledger.Chain{ServiceID: *spec.ServiceID, DataDir: known},
+		warnings: spec.runnerWarnings(env, local)}, nil
+}
+
+// resolvePaths takes the data directory from the environments if they set it, and makes paths on
+// this machine absolute: a relative one means another file in another directory.
+func (s *ServiceSpec) resolvePaths(local bool) error {
+	s.DataDir = cmp.Or(s.RunnerEnv[dataDirEnv], s.Env[dataDirEnv], s.DataDir)
+	for field, path := range map[string]*string{"DataDir": &s.DataDir, "Keystore": &s.Keystore} {
+		if !local || *path == "" || strings.Contains(*path, "://") {
+			continue
+		}
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return faas.Errorf(faas.ErrInvalidArgument, "deploy", "", "ServiceSpec.%s: %w", field, err)
+		}
+		*path = absolute
+	}
+	return nil
+}
+
+// runnerNodes returns the URLs of the nodes as the runner takes them, and what may be shown of them.
+func runnerNodes(urls []string, binary *faas.Binary) (list string, shown []string, err error) {
+	escaped := make([]string, len(urls))
+	for i, node := range urls {
 		u, err := url.Parse(node)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return runnerSettings{}, faas.Errorf(faas.ErrInvalidArgument, "deploy", "",
-				"WithRPC: node %d of %d is not an http or https URL", i+1, len(nodes))
+			return "", nil, faas.Errorf(faas.ErrInvalidArgument, "deploy", "",
+				"WithRPC: node %d of %d is not an http or https URL", i+1, len(urls))
 		}
-		nodes[i] = u.Scheme + "://" + u.Host
-		f.rpc[i] = strings.ReplaceAll(node, ",", "%2C")
+		shown = append(shown, u.Scheme+"://"+u.Host)
+		escaped[i] = strings.ReplaceAll(node, ",", "%2C")
 	}
 	if binary == nil || binary.Protocols != faas.SpeaksAll {
-		nodes = nodes[:min(len(nodes), 1)] // other runners know only one
+		n := min(len(urls), 1) // other runners know only one
+		shown, escaped = shown[:n], escaped[:n]
 	}
-	set(env, nodeEnv, strings.Join(f.rpc[:len(nodes)], ","))
+	return strings.Join(escaped, ","), shown, nil
+}
+
+// chainEnvironment returns the variables that the deployment knows, without the nodes.
+func chainEnvironment(spec ServiceSpec, meta *Metadata, f *fetchOptions) (map[string]string, error) {
+	env := map[string]string{serviceEnv: strconv.FormatUint(*spec.ServiceID, 10),
+		blueprintEnv: strconv.FormatUint(spec.BlueprintID, 10), protocolEnv: "tangle"}
 	if set(env, keystoreEnv, spec.Keystore); spec.Env[keystoreEnv] == "" && spec.RunnerEnv[keystoreEnv] == "" {
 		set(env, ownKeystoreEnv, spec.Keystore) // which this program's environment may have
 	}
 	contract, err := contractAddress(f.contract)
 	if err != nil {
-		return runnerSettings{}, err
+		return nil, err
 	}
 	chainID := f.chainID
 	if meta != nil && meta.OnChain != nil {
@@ -95,43 +157,23 @@ func newRunnerSettings(spec ServiceSpec, meta *Metadata, fetch []FetchOption, bi
 	}
 	set(env, ContractEnv, contract)
 	nameNetwork(env, chainID, contract)
-	maps.DeleteFunc(env, func(name, _ string) bool { _, given := spec.Env[name]; return given })
-	maps.Copy(env, spec.RunnerEnv)
+	return env, nil
+}
 
-	chain := &orchestrator.Chain{ServiceID: *spec.ServiceID, DataDir: spec.DataDir}
-	for _, given := range []map[string]string{env, spec.Env} {
-		if dir, ok := given[dataDirEnv]; ok && dir != "" {
-			chain.DataDir = dir
-			break
-		}
+// runnerWarnings tell what an operator should know. env is what the runner alone gets.
+func (s ServiceSpec) runnerWarnings(env map[string]string, local bool) (warnings []string) {
+	if env[nodeEnv] == "" && s.Env[nodeEnv] == "" && (!local || os.Getenv(nodeEnv) == "") {
+		warnings = append(warnings, "no node is named for the runner (WithRPC), so it needs "+nodeEnv+
+			" in its environment, or a node at http://127.0.0.1:9944")
 	}
-	delete(env, dataDirEnv)
-	_, local := o.orchestrator.(*orchestrator.Local)
-	switch {
-	case chain.DataDir != "" && local: // a relative path means another directory in another program
-		chain.DataDir, err = filepath.Abs(chain.DataDir)
-	case chain.DataDir == "" && last != nil && last.DataDir != "":
-		chain.DataDir = last.DataDir
-	case chain.DataDir == "":
-		chain.LocalDataDir, err = o.ledgers.dataDir(spec.Name)
-	}
-	if err != nil {
-		return runnerSettings{}, faas.Errorf(faas.ErrInvalidArgument, "deploy", "", "ServiceSpec.DataDir: %w", err)
-	}
-	s := runnerSettings{env: faas.NewEnv(env), chain: chain,
-		planned: &PlannedRunner{ServiceID: *spec.ServiceID, Nodes: nodes, Contract: env[ContractEnv], DataDir: chain.DataDir,
-			EnvNames: slices.Sorted(maps.Keys(env))},
-		record: &ledger.Chain{ServiceID: *spec.ServiceID, DataDir: chain.DataDir}}
-	if local && chain.DataDir == "" {
-		s.planned.DataDir, s.record.DataDir = chain.LocalDataDir, chain.LocalDataDir
-	}
-	if leaked := slices.DeleteFunc([]string{keystoreEnv, ownKeystoreEnv, passwordEnv}, func(name string) bool {
-		return spec.Env[name] == ""
-	}); len(leaked) > 0 {
-		s.warnings = append(s.warnings, fmt.Sprintf("the functions get %s too, which only the runner needs: set it in "+
+	leaked := slices.DeleteFunc([]string{keystoreEnv, ownKeystoreEnv, passwordEnv}, func(name string) bool {
+		return s.Env[name] == ""
+	})
+	if len(leaked) > 0 {
+		warnings = append(warnings, fmt.Sprintf("the functions get %s too, which only the runner needs: set it in "+
 			"ServiceSpec.RunnerEnv instead of Env", strings.Join(leaked, " and ")))
 	}
-	return s, nil
+	return warnings
 }
 
 // complete returns a spec whose RunnerEnv and DataDir are those of the settings.

@@ -163,10 +163,13 @@ func TestWhatTheOperatorSetsWins(t *testing.T) {
 	spec.Args, spec.DataDir = []string{"start", "now"}, "elsewhere"
 	spec.Env["SERVICE_ID"], spec.Env["PROTOCOL"] = "9", "eigen"
 	spec.RunnerEnv["PROTOCOL"], spec.RunnerEnv["DATA_DIR"], spec.RunnerEnv["KEY"] = "mine", dir, "of the runner"
-	spec.RunnerEnv["KEYSTORE_URI"] = "/mine"
-	deployBeside(t, spec, "f")
+	spec.RunnerEnv["KEYSTORE_URI"], spec.RunnerEnv["HTTP_RPC_URL"] = "/mine", "http://mine"
+	if svc := deployBeside(t, spec, "f"); len(svc.Warnings()) > 0 {
+		t.Errorf("warnings %v", svc.Warnings())
+	}
 	want := map[string]string{"ARGS": "start now", "SERVICE_ID": "9", "BLUEPRINT_ID": "1", "PROTOCOL": "mine",
-		"KEYSTORE_URI": "/mine", "KEYSTORE_PASSWORD": canary, "DATA_DIR": dir, "KEY": "of the runner"}
+		"KEYSTORE_URI": "/mine", "KEYSTORE_PASSWORD": canary, "DATA_DIR": dir, "HTTP_RPC_URL": "http://mine",
+		"KEY": "of the runner"}
 	if diff := gocmp.Diff(want, heard(t, told)); diff != "" {
 		t.Errorf("the runner's environment (-want +got):\n%s", diff)
 	}
@@ -336,7 +339,7 @@ func TestASpecThatIsHalfOnChainIsRefused(t *testing.T) {
 	}
 }
 
-func TestAKeyThatFunctionsWouldGetIsWarnedOf(t *testing.T) {
+func TestWhatAnOperatorShouldKnowOfTheRunnerIsWarnedOf(t *testing.T) {
 	spec, _ := chainSpec(t)
 	spec.Env["KEYSTORE_PASSWORD"] = canary
 	plan, err := serverless.NewPlan(t.Context(), spec, serverless.WithPolicy(policy(true, false)),
@@ -344,9 +347,9 @@ func TestAKeyThatFunctionsWouldGetIsWarnedOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(plan.Warnings, func(w string) bool {
-		return strings.Contains(w, "functions get KEYSTORE_PASSWORD")
-	}) {
-		t.Errorf("warnings %v", plan.Warnings)
+	for _, want := range []string{"functions get KEYSTORE_PASSWORD", "no node is named"} {
+		if !strings.Contains(strings.Join(plan.Warnings, "\n"), want) {
+			t.Errorf("warnings %v, want %q", plan.Warnings, want)
+		}
 	}
 }

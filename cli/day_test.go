@@ -54,6 +54,8 @@ func TestTheDayGoesAsTheTranscriptSays(t *testing.T) {
 			"analyze profiles.json --calls-per-month 3000000 --svg cost.svg --quiet"},
 		{"Is all there that a deployment needs?", "doctor --binary BINARY"},
 		{"What would be done?", "plan --service-id 123 --binary BINARY"},
+		{"And with a runner that takes the service's jobs from the chain?",
+			"plan --service-id 123 --binary BINARY --keystore ./keystore"},
 		{"Do it.", "service deploy --service-id 123 --binary BINARY"},
 		{"Doing it again changes nothing.", "deploy --service-id 123"},
 		{"", "list"},

@@ -1,15 +1,20 @@
 package cli
 
 import (
+	"context"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/internal/devchain"
 )
 
 func TestAServiceOnChainIsRememberedAndItsRunnerIsHeard(t *testing.T) {
@@ -81,5 +86,60 @@ func TestARunnerOnChainNeedsAServiceAndAKey(t *testing.T) {
 		if r.code != exitUsage || !strings.Contains(r.err, text) {
 			t.Errorf("%v: exit code %d: %s", args, r.code, r.err)
 		}
+	}
+}
+
+func TestARunnerTakesJobsFromTheChainUntilCtrlC(t *testing.T) {
+	d := newDesk(t)
+	words := filepath.Join(d.dir, "target", "release", "words")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", words, "../examples/blueprint/words")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	chain := devchain.New(devchain.Config{})
+	t.Cleanup(chain.Close)
+	url, err := chain.Node().Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(d.dir, "key")
+	if err := os.WriteFile(key, []byte(hex.EncodeToString(devchain.Key(1))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.ok("policy", "--serverless", "true", "--faas-provider", "custom", "--faas-custom-endpoint", d.endpoint,
+		"--serverless-fallback", "false")
+	d.ok("profile", words, "--input", "0=text:hi", "--input", "1=text:hi", "--runs", "1", "--warmups", "0", "-q")
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan result, 1)
+	go func() {
+		ended <- d.do(ctx, "", "deploy", "--service-id", "0", "--blueprint-id", "0", "--binary", words, "--keystore", key,
+			"--rpc", url, "--contract", devchain.Contract.String(), "--run")
+	}()
+	for job, text := range []string{"b a", "b a", "b a"} { // on FaaS twice, and in the runner
+		call, err := chain.Submit(0, uint8(job), []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(chain.Results(0, call)) == 0 {
+			select {
+			case r := <-ended:
+				t.Fatalf("exit code %d: %s", r.code, r.err)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		if got := string(chain.Results(0, call)[0].Output); got != []string{"a b", "beedb4a7", "2 words so far"}[job] {
+			t.Errorf("job %d: %q", job, got)
+		}
+	}
+	if status := d.do(t.Context(), "", "status", "--service-id", "0"); !strings.Contains(status.out, "runner: healthy") {
+		t.Errorf("status: %s%s", status.out, status.err)
+	}
+	stop()
+	if r := <-ended; r.code != exitOK && r.code != exitInterrupted {
+		t.Errorf("exit code %d: %s", r.code, r.err)
+	}
+	d.ok("undeploy", "--service-id", "0")
+	if entries, err := os.ReadDir(filepath.Join(d.dir, "state", "runners", "service-0")); err != nil || len(entries) == 0 {
+		t.Errorf("the journal: %v, %v", entries, err)
 	}
 }

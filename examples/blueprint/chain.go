@@ -35,6 +35,7 @@ type settings struct {
 	url, contract      string
 	id                 uint64
 	blueprint, service uint64
+	silent             bool // it does not say which jobs the blueprint has
 }
 
 // chainID is that of development chains.
@@ -73,7 +74,8 @@ func startModel() (chain, error) {
 		c.Close()
 		return nil, err
 	}
-	return &model{c, settings{url, devchain.Contract.String(), chainID, blueprint, service}}, nil
+	return &model{c, settings{url: url, contract: devchain.Contract.String(), id: chainID, blueprint: blueprint,
+		service: service}}, nil
 }
 
 func (m *model) String() string     { return "a model in this program" }
@@ -133,7 +135,7 @@ func startAnvil(ctx context.Context, path string) (_ chain, err error) {
 		for lines.Scan() {
 		}
 	}()
-	a.at.id = chainID
+	a.at.id, a.at.silent = chainID, true
 	receipt, err := a.send(ctx, "", contract.Create([]tangle.Address{devchain.Account(operator)}, 3))
 	if err != nil {
 		return nil, err
