@@ -18,7 +18,7 @@ const (
 	upper = iota
 	fails
 	counts // how often it was called: a state in this process
-	prints // to standard output, which may be the host's
+	prints // to standard output, which may be the host's, and adds what the host asked this process for
 )
 
 func main() {
@@ -29,7 +29,7 @@ func main() {
 		counts: func(context.Context, []byte) ([]byte, error) { return fmt.Append(nil, calls.Add(1)), nil },
 		prints: func(_ context.Context, args []byte) ([]byte, error) {
 			fmt.Println("printed")
-			return args, nil
+			return append(args, os.Getenv("BLUEPRINT_JOB_PROTOCOL")...), nil
 		},
 	}
 	var opts []runner.Option
