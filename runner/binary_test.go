@@ -25,6 +25,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/devchain"
+	"github.com/tangle-network/blueprint-serverless/internal/frame"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 	"github.com/tangle-network/blueprint-serverless/runner"
@@ -623,19 +624,19 @@ func TestSecretsStayWithTheRunner(t *testing.T) {
 	}
 }
 
-// The manager's bridge is pinged, and not in test mode.
-func TestTheManagersBridgeIsPinged(t *testing.T) {
+// serveManager is the manager's bridge. It returns its socket and the paths that were called.
+func serveManager(t *testing.T) (socket string, pings chan string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "bridge")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "socket")
+	socket, pings = filepath.Join(dir, "socket"), make(chan string, 10)
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pings := make(chan string, 10)
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	s := &http.Server{Protocols: &protocols, ReadHeaderTimeout: time.Minute,
@@ -647,6 +648,50 @@ func TestTheManagersBridgeIsPinged(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = s.Serve(l) }()
 	t.Cleanup(func() { _ = s.Close(); <-ended })
+	return socket, pings
+}
+
+// A registration is over before a ping on the side would be answered.
+func TestARegistrationPingsTheManagersBridge(t *testing.T) {
+	socket, pings := serveManager(t)
+	d := startChain(t, newcomer)
+	p := command(t, d.with("BRIDGE_SOCKET_PATH", socket, "REGISTRATION_MODE_ON", "1", "REGISTRATION_CAPTURE_ONLY", "1"),
+		"run")
+	if code := p.run(t); code != 0 || len(pings) != 1 {
+		t.Errorf("exit %d after %d pings", code, len(pings))
+	}
+}
+
+// A host that started the runner and ends its input wants it to stop.
+func TestTheEndOfTheHostsInputStopsTheRunner(t *testing.T) {
+	d := startChain(t, member)
+	p := command(t, d.with(frame.Env, frame.Offer()), "run", "--test-mode")
+	input, err := p.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.begin(t)
+	p.await(t, "health", func() bool { code, _ := health(t, d, "/healthz"); return code == http.StatusOK })
+	if err := input.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	await(t, "the end of the program", func() bool {
+		select {
+		case <-p.ended:
+			ended = true
+		default:
+		}
+		return ended
+	})
+	if code := p.end(t); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// The manager's bridge is pinged, and not in test mode.
+func TestTheManagersBridgeIsPinged(t *testing.T) {
+	socket, pings := serveManager(t)
 	for _, mode := range [][]string{{"--test-mode"}, nil} {
 		d := startChain(t, member)
 		p := command(t, d.with("BRIDGE_SOCKET_PATH", socket), append([]string{"run"}, mode...)...)
