@@ -13,7 +13,7 @@ import (
 )
 
 // TestBadWeather runs a runner against two nodes of which one or the other is behind, leaves logs
-// out, is down, loses or forgets transactions, while the pool is thrown away and the base fee jumps.
+// out, is down, loses or forgets transactions. The pool is thrown away, and the base fee jumps.
 // Blocks stay: every call gets one result, and no transaction is paid for nothing.
 func TestBadWeather(t *testing.T) {
 	t.Parallel()

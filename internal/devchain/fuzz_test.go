@@ -11,7 +11,8 @@ func FuzzNode(f *testing.F) {
 	for _, body := range []string{
 		`{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}`, `[{"jsonrpc":"2.0","id":1,"method":"eth_nosuch"}]`,
 		`{"jsonrpc":"2.0","id":1,"method":"eth_getLogs","params":[{"fromBlock":"0x0","topics":[null,["0x00"]]}]}`,
-		`{"jsonrpc":"2.0","id":1,"method":"eth_call","params":[{"to":"` + Contract.String() + `","data":"0xaacdba9f"},"latest"]}`,
+		`{"jsonrpc":"2.0","id":1,"method":"eth_call","params":[{"to":"` + Contract.String() +
+			`","data":"0xaacdba9f"},"latest"]}`,
 		`{"jsonrpc":"2.0","id":1,"method":"eth_estimateGas","params":[{"data":"0x00"}]}`,
 		`{"jsonrpc":"2.0","id":1,"method":"eth_feeHistory","params":["0xffffffffffffffff","latest",[1e300]]}`,
 		`{"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["` + signed(1, 0, nil) + `"]}`,
