@@ -131,8 +131,7 @@ func (c *Chain) JobCalls(ctx context.Context, service uint64, calls []uint64) ([
 		raw := make([]rawCall, len(some))
 		views := make([]view, len(some))
 		for i, call := range some {
-			data := newCall(0xa672bc0a, 2).uint(service).uint(call).encode()
-			views[i] = view{to: c.contract, data: data, decode: raw[i].decode}
+			views[i] = view{to: c.contract, data: newCall(selJobCall, 2).uint(service).uint(call).encode(), decode: raw[i].decode}
 		}
 		errs, err := c.read(ctx, views...)
 		if err != nil {
