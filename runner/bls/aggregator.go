@@ -147,7 +147,8 @@ type round struct {
 }
 
 func (a *Aggregator) begin(ctx context.Context, c runner.AggregateCall) (*round, error) {
-	r := &round{Aggregator: a, call: c, index: slices.Index(c.Operators, c.Operator), keys: map[int]PublicKey{}}
+	r := &round{Aggregator: a, call: c, index: slices.Index(c.Operators, c.Operator), keys: map[int]PublicKey{},
+		found: errors.New("nothing is known of the others")}
 	switch {
 	case r.index < 0:
 		return nil, fmt.Errorf("the operator 0x%x is none of the service's %d", c.Operator, len(c.Operators))
@@ -242,6 +243,7 @@ func (r *round) step(ctx context.Context) (done bool, err error) {
 		r.seen = time.Now()
 	}
 	if time.Since(r.seen) < time.Duration(r.rank(sum.Signers))*r.turn {
+		r.found = errors.New("the signatures are enough, and it is another operator's turn to submit them")
 		return false, nil
 	}
 	err = r.call.Submit(ctx, submission(r.call.Service, r.call.Call, r.call.Output, sum.Signers, sig, key))

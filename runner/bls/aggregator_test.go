@@ -291,6 +291,24 @@ func TestKeysThatCannotBeReadAreReadAgain(t *testing.T) {
 	})
 }
 
+func TestItsTurnDoesNotCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger(t, 2, 5_000)
+		service := base(NewService())
+		a := aggregator(t, secret(t, 0), service)
+		a.turn = time.Hour // and operator 1, who is the first in turn, submits nothing
+		idle := l.call(7, 1, "right")
+		idle.Submit = func(context.Context, []byte) error { return errors.New("no gas") }
+		if err := aggregator(t, secret(t, 1), service).Aggregate(t.Context(), idle); err == nil {
+			t.Error("without gas it is done")
+		}
+		err := a.Aggregate(t.Context(), l.call(7, 0, "right"))
+		if err == nil || !strings.HasSuffix(err.Error(), "it is another operator's turn to submit them") {
+			t.Errorf("out of turn: %v", err)
+		}
+	})
+}
+
 // An output is long: it is not sent again every two seconds.
 func TestARefusedOperatorIsPatient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
