@@ -107,11 +107,6 @@ func (c *Chain) ServiceOperators(ctx context.Context, service uint64) ([]Address
 	return c.readAddresses(ctx, newCall(0xbb207f1f, 1).uint(service))
 }
 
-// QuotedOperators returns who a call by quote was quoted by; nobody for other calls.
-func (c *Chain) QuotedOperators(ctx context.Context, service, call uint64) ([]Address, error) {
-	return c.readAddresses(ctx, newCall(selQuoted, 2).uint(service).uint(call))
-}
-
 const (
 	selQuoted  = 0x038dda6c
 	selJobCall = 0xa672bc0a
