@@ -99,7 +99,7 @@ func TestEveryProblemOfTheEnvironmentIsToldAtOnce(t *testing.T) {
 	_, err := readSettings(environment(serviceEnv, "one", blueprintEnv, "-", dataEnv, "-", keystoreEnv, "/absent/keys",
 		httpEnv, "http://user:"+secret+"@a b/, ftp://"+secret+"/, ws://c",
 		contractEnv, "0x12", healthEnv, "0.0.0.0:80", testModeEnv, "on",
-		faas.RunnerConfigEnv, "{", protocolEnv, "eigenlayer", operatorEnv, "me", passwordEnv, secret, logRangeEnv, "-1"))
+		faas.RunnerConfigEnv, "{", protocolEnv, "eigenlayer", operatorEnv, "me", passwordEnv, secret, logRangeEnv, "0x10"))
 	if faas.CodeOf(err) != faas.ErrInvalidArgument {
 		t.Fatalf("got %v", err)
 	}
@@ -111,7 +111,7 @@ func TestEveryProblemOfTheEnvironmentIsToldAtOnce(t *testing.T) {
 		`BLUEPRINT_HEALTH_ADDR is "0.0.0.0:80": the address is not a loopback address`,
 		`TEST_MODE is "on": want true or false`,
 		"BLUEPRINT_FAAS_CONFIG is malformed: ", `PROTOCOL is "eigenlayer"`, `BLUEPRINT_OPERATOR_ADDRESS is "me"`,
-		`MAX_GETLOGS_RANGE is "-1"`,
+		`MAX_GETLOGS_RANGE is "0x10"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
