@@ -18,8 +18,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-// The variables that a runner reads. Those with BLUEPRINT_ in front of them, except for BLUEPRINT_ID,
-// are this module's and the ecosystem's command-line tool's, and the manager gives the others.
+// The variables that a runner reads. Those with BLUEPRINT_ in front of them, except for
+// BLUEPRINT_ID, are this module's and the ecosystem's command-line tool's, and the manager gives
+// the others.
 const (
 	serviceEnv        = "SERVICE_ID"
 	blueprintEnv      = "BLUEPRINT_ID"
@@ -118,7 +119,8 @@ func (s *ServiceSpec) resolvePaths(local bool) error {
 	return nil
 }
 
-// runnerNodes returns the URLs of the nodes as the runner takes them, and what may be shown of them.
+// runnerNodes returns the URLs of the nodes as the runner takes them, and what may be shown of
+// them.
 func runnerNodes(urls []string, binary *faas.Binary) (list string, shown []string, err error) {
 	escaped := make([]string, len(urls))
 	for i, node := range urls {

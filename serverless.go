@@ -56,8 +56,8 @@ func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cf
 	return o.deploy(ctx, nil)
 }
 
-// checkUndecided refuses the options that only a deployment which decides can use. onChain says that
-// the runner needs to know the chain.
+// checkUndecided refuses the options that only a deployment which decides can use. onChain says
+// that the runner needs to know the chain.
 func (o deployOptions) checkUndecided(onChain bool) error {
 	switch {
 	case o.policy != nil || o.traditional != nil:

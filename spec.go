@@ -24,8 +24,8 @@ type ServiceSpec struct {
 	// exists. The runner gets what Deploy knows of the chain in the environment that the ecosystem's
 	// manager gives: SERVICE_ID, BLUEPRINT_ID, PROTOCOL, CHAIN, HTTP_RPC_URL (the nodes of [WithRPC]),
 	// TANGLE_CONTRACT, KEYSTORE_URI, DATA_DIR and, where they are published, STAKING_CONTRACT and
-	// STATUS_REGISTRY_CONTRACT; and BLUEPRINT_CHAIN_ID, so that it refuses nodes of another chain. What
-	// Env and RunnerEnv set wins. No function gets any of it.
+	// STATUS_REGISTRY_CONTRACT; and BLUEPRINT_CHAIN_ID, so that it refuses nodes of another chain.
+	// What Env and RunnerEnv set wins. No function gets any of it.
 	ServiceID *uint64
 	// Keystore is where the runner finds its key: KEYSTORE_URI. Empty leaves that to the runner's
 	// environment. It needs ServiceID.

@@ -22,7 +22,7 @@ import (
 var pictures = map[string]string{
 	"docs/architecture.md: policy file ──▶ Policy ─────────────┐": "a drawing",
 	"docs/architecture.md: deploy.go":                 "a drawing that internal/moduletest compares with the code",
-	"docs/architecture.md: chain ──▶ watch":          "a drawing",
+	"docs/architecture.md: chain ──▶ watch":           "a drawing",
 	"docs/platform.md: scrape_configs:":               "configuration of Prometheus, which these tests have no parser for",
 	"docs/platform.md: time=2026-11-25T06:40:00.000Z": "a record of a log; the platform's tests look at those",
 }

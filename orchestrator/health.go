@@ -113,9 +113,9 @@ func (c *healthCheck) askRunner(ctx context.Context) (why string, said bool) {
 	return cmp.Or(sanitize.Line(string(body), 500), "it answers "+resp.Status), true
 }
 
-// AskRunner returns what the runner of a service on chain says of its own health, whoever started it
-// on this machine. dataDir is the directory of its journal. It returns false if no runner that links
-// package runner says anything there.
+// AskRunner returns what the runner of a service on chain says of its own health, whoever started
+// it on this machine. dataDir is the directory of its journal. It returns false if no runner that
+// links package runner says anything there.
 func AskRunner(ctx context.Context, dataDir string, serviceID uint64) (h faas.Health, said bool) {
 	check := newHealthCheck("", endpointOf(Spec{Chain: &Chain{ServiceID: serviceID, DataDir: dataDir}}))
 	h.Reason, said = check.askRunner(ctx)

@@ -90,8 +90,8 @@ type Local struct {
 	// ledger holds the values of the environment. A deployment that changes nothing about the runner
 	// keeps it.
 	//
-	// The local jobs of a service on chain whose binary links faas/job run in the runner alone, so that
-	// what they remember is in one place: Invoke refuses them (see [Uninvokable]).
+	// The local jobs of a service on chain whose binary links faas/job run in the runner alone, so
+	// that what they remember is in one place: Invoke refuses them (see [Uninvokable]).
 	Detached bool
 }
 

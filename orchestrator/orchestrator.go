@@ -100,9 +100,9 @@ type Spec struct {
 // Chain is what an orchestrator must know of a service on chain. The rest is in Spec.RunnerEnv.
 type Chain struct {
 	ServiceID uint64
-	// DataDir is where the runner keeps its journal, on the machine that runs it: the variable DATA_DIR.
-	// If it is empty, the orchestrator chooses, and LocalDataDir is where one that uses this machine
-	// puts it. An orchestrator never removes what is there.
+	// DataDir is where the runner keeps its journal, on the machine that runs it: the variable
+	// DATA_DIR. If it is empty, the orchestrator chooses, and LocalDataDir is where one that uses this
+	// machine puts it. An orchestrator never removes what is there.
 	DataDir, LocalDataDir string
 }
 

@@ -38,8 +38,8 @@ const (
 	serviceTerminated = 2
 )
 
-// life follows what decides whether a service's calls are to be run at all: whether it is active, has
-// the operator, and is not paused. The zero value of the last fields is ready.
+// life follows what decides whether a service's calls are to be run at all: whether it is active,
+// has the operator, and is not paused. The zero value of the last fields is ready.
 type life struct {
 	chain         services
 	service       uint64

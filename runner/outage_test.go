@@ -87,9 +87,9 @@ func TestTenThousandCallsAfterAnOutage(t *testing.T) {
 	}
 }
 
-// BenchmarkJob has the time of a job from many that are open. Its floor is a loop that makes only the
-// requests without which there is no result: it asks whether the result would be taken, then for the
-// gas, sends the transaction and asks for the receipt.
+// BenchmarkJob has the time of a job from many that are open. Its floor is a loop that makes only
+// the requests without which there is no result: it asks whether the result would be taken, then
+// for the gas, sends the transaction and asks for the receipt.
 func BenchmarkJob(b *testing.B) {
 	b.Run("runner", func(b *testing.B) {
 		c := outage(b, b.N, 64)

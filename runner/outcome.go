@@ -49,8 +49,8 @@ func verdictOf(r *chain.Revert) verdict {
 	return verdict{action: await, reason: "the contract refuses: " + r.Error()}
 }
 
-// pass acts on the answer to a dry run, and reports whether the call may go on: be run, if it is not
-// answered, else be submitted, or given to the aggregator.
+// pass acts on the answer to a dry run, and reports whether the call may go on: be run, if it is
+// not answered, else be submitted, or given to the aggregator.
 func (s *scheduler) pass(it *item, err error) bool {
 	g := &s.gate
 	if it.answered {

@@ -18,8 +18,8 @@ const callsAtOnce = 256
 // givenUp is how long the log of a call is looked for that no node has.
 const givenUp = 24 * time.Hour
 
-// begin finds where to read on: at the last cursor whose block the chain still has; else all that is
-// open is offered, and reading begins at the target.
+// begin finds where to read on: at the last cursor whose block the chain still has; else all that
+// is open is offered, and reading begins at the target.
 func (w *watcher) begin(ctx context.Context, head chain.Block, target uint64) error {
 	trail := w.journal.Cursors()
 	for i, c := range trail {
@@ -61,8 +61,8 @@ func (w *watcher) start(b chain.Block) {
 	w.begun = true
 }
 
-// recover offers all open calls of the block and those before. The contract neither counts the calls
-// nor keeps their inputs.
+// recover offers all open calls of the block and those before. The contract neither counts the
+// calls nor keeps their inputs.
 func (w *watcher) recover(ctx context.Context, end chain.Block) error {
 	n, err := w.callsUntil(ctx, end, 0)
 	if err != nil {
@@ -266,8 +266,8 @@ func (w *watcher) blockOf(ctx context.Context, time, lowest uint64, end chain.Bl
 	return low, nil
 }
 
-// count learns the number of the next call, after a start or a reorg. A log that was lost before the
-// reorg, and is not missed yet, must be missed after it.
+// count learns the number of the next call, after a start or a reorg. A log that was lost before
+// the reorg, and is not missed yet, must be missed after it.
 func (w *watcher) count(ctx context.Context) error {
 	if w.counted {
 		return nil
@@ -301,8 +301,8 @@ func before(b chain.Block) chain.Block {
 	return b
 }
 
-// findLost looks for the calls whose logs a node left out. Now and then it asks the contract whether
-// there are any.
+// findLost looks for the calls whose logs a node left out. Now and then it asks the contract
+// whether there are any.
 func (w *watcher) findLost(ctx context.Context) error {
 	if time.Since(w.checked) < lostCheck*w.poll {
 		return nil
@@ -328,8 +328,9 @@ func (w *watcher) findLost(ctx context.Context) error {
 	return nil
 }
 
-// missed asks the contract whether there are calls that should have been seen by now. Of calls at the
-// time of the last block nobody knows; it looks for them, and reports whether some are not found.
+// missed asks the contract whether there are calls that should have been seen by now. Of calls at
+// the time of the last block nobody knows; it looks for them, and reports whether some are not
+// found.
 func (w *watcher) missed(ctx context.Context) (bool, error) {
 	end := w.read.block()
 	if more, err := w.made(ctx, w.next, end); !more || err != nil {

@@ -42,8 +42,8 @@ func (s *scheduler) run(it *item, l *lane) {
 	}()
 }
 
-// attempt returns a channel that is closed when the job returns, if it goes on after its context has
-// ended.
+// attempt returns a channel that is closed when the job returns, if it goes on after its context
+// has ended.
 func (s *scheduler) attempt(it *item, l *lane) (stuck <-chan struct{}) {
 	ctx := it.ctx
 	w := it.work

@@ -119,10 +119,10 @@ func New(cfg Config, opts ...Option) (*Runner, error) {
 	return r, nil
 }
 
-// Run runs until ctx ends, and then returns nil. It ends with an error if the service is over or the
-// operator has left it (ErrServiceOver, ErrOperatorLeft), if another runner uses the journal, if the
-// nodes are of another chain or know no contract, and if the disk fails. It waits for nodes that do
-// not answer. Run can be called once.
+// Run runs until ctx ends, and then returns nil. It ends with an error if the service is over or
+// the operator has left it (ErrServiceOver, ErrOperatorLeft), if another runner uses the journal,
+// if the nodes are of another chain or know no contract, and if the disk fails. It waits for nodes
+// that do not answer. Run can be called once.
 func (r *Runner) Run(ctx context.Context) error {
 	r.mu.Lock()
 	again := !r.started.IsZero()

@@ -477,8 +477,8 @@ func (s *scheduler) beginSubmit(group []*item) {
 	s.wg.Go(func() { s.submit(group) })
 }
 
-// next returns the lane whose turn it is, or nil. A slot is kept for each job of which no call runs,
-// of at most half of the slots, so that slow jobs never hold up the others.
+// next returns the lane whose turn it is, or nil. A slot is kept for each job of which no call
+// runs, of at most half of the slots, so that slow jobs never hold up the others.
 func (s *scheduler) next(now time.Time) *lane {
 	free := s.options.concurrency - s.running
 	if free <= 0 || s.unsent >= maxUnsent || s.gate.isShut(now) {
@@ -559,8 +559,8 @@ func (s *scheduler) postpone(it *item, reason string, err error) {
 	s.dispatch()
 }
 
-// putBack makes a call the next of its lane. If shut is not nil, it shuts the gate that keeps the call
-// back from now on, and returns the reason if that is news.
+// putBack makes a call the next of its lane. If shut is not nil, it shuts the gate that keeps the
+// call back from now on, and returns the reason if that is news.
 func (s *scheduler) putBack(it *item, shut func(now time.Time) (reason string)) {
 	s.mu.Lock()
 	if !s.idle(it) {

@@ -81,8 +81,8 @@ func (l *lines) has(t *testing.T, wanted ...string) {
 	}
 }
 
-// TestAStartTellsWhatWillNotWork has a blueprint with eight jobs, of which one is not here, one needs
-// others' signatures, and a handler that the blueprint does not know.
+// TestAStartTellsWhatWillNotWork has a blueprint with eight jobs, of which one is not here, one
+// needs others' signatures, and a handler that the blueprint does not know.
 func TestAStartTellsWhatWillNotWork(t *testing.T) {
 	t.Parallel()
 	c := devchain.New(devchain.Config{})
@@ -104,8 +104,8 @@ func TestAStartTellsWhatWillNotWork(t *testing.T) {
 		"service 0 is of blueprint 0, and not of 5")
 }
 
-// TestADefinitionThatCannotBeReadIsNoReasonToStop has a node whose definition of the blueprint is not
-// one.
+// TestADefinitionThatCannotBeReadIsNoReasonToStop has a node whose definition of the blueprint is
+// not one.
 func TestADefinitionThatCannotBeReadIsNoReasonToStop(t *testing.T) {
 	t.Parallel()
 	c := devchain.New(devchain.Config{})

@@ -16,8 +16,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/runner/internal/journal"
 )
 
-// TestWhatRefusalsMean has the outcome of each refusal, at the dry run before a job is run, and when
-// the answer is submitted.
+// TestWhatRefusalsMean has the outcome of each refusal, at the dry run before a job is run, and
+// when the answer is submitted.
 func TestWhatRefusalsMean(t *testing.T) {
 	t.Parallel()
 	const waits = Outcome("")

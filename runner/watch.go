@@ -700,8 +700,8 @@ func (w *watcher) back(b chain.Block) {
 }
 
 // shrunk goes back if the chain stays shorter than what was read, at a number of which no hash is
-// known. Either all nodes are behind, or there is another branch: the blocks are read again, and what
-// was taken back is found out by then.
+// known. Either all nodes are behind, or there is another branch: the blocks are read again, and
+// what was taken back is found out by then.
 func (w *watcher) shrunk(ctx context.Context, head chain.Block) error {
 	if head.Number >= w.read.number || w.pointAt(head.Number) != nil {
 		w.shorter = time.Time{}

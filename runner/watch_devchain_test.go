@@ -12,8 +12,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/runner/internal/journal"
 )
 
-// TestAWatcherOnNodesThatFail watches a chain with reorgs through two nodes: one is behind and hides
-// the logs of the last blocks, the other fails at random. It restarts from what is on disk.
+// TestAWatcherOnNodesThatFail watches a chain with reorgs through two nodes: one is behind and
+// hides the logs of the last blocks, the other fails at random. It restarts from what is on disk.
 func TestAWatcherOnNodesThatFail(t *testing.T) {
 	t.Parallel()
 	c := devchain.New(devchain.Config{Manual: true})

@@ -51,8 +51,8 @@ type Config struct {
 	// KeyParameter names a parameter of the parameter store, a SecureString, with the key of a service
 	// on chain: 64 hexadecimal digits, or a v3 key file whose password is in EnvParameter. The machine
 	// reads it into memory whenever the runner starts, with InstanceProfile, which needs
-	// ssm:GetParameter and, for a key of your own, kms:Decrypt. The image must have the AWS command-line
-	// tool, as Amazon Linux does.
+	// ssm:GetParameter and, for a key of your own, kms:Decrypt. The image must have the AWS
+	// command-line tool, as Amazon Linux does.
 	KeyParameter string
 	// EnvParameter names another one, with lines NAME=VALUE that are added to the runner's environment
 	// and win over what it has, such as KEYSTORE_PASSWORD or an HTTP_RPC_URL with a key in it.

@@ -98,9 +98,9 @@ func (c *Chain) JobCall(ctx context.Context, service, call uint64) (JobCall, err
 	return calls[0], nil
 }
 
-// CreatedAt returns when a call was made, 0 if it was not, as a node says that has the block: one that
-// is behind does not know. The error is ErrNoBlock if no node has the block, or if it is another one
-// now.
+// CreatedAt returns when a call was made, 0 if it was not, as a node says that has the block: one
+// that is behind does not know. The error is ErrNoBlock if no node has the block, or if it is
+// another one now.
 func (c *Chain) CreatedAt(ctx context.Context, service, call uint64, block Block) (uint64, error) {
 	var there Block
 	var raw rawCall

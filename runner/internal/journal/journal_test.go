@@ -147,7 +147,8 @@ func TestOneNumberMayBeTwoCalls(t *testing.T) {
 	}
 }
 
-// TestAnythingThenARestart compares a journal with a map, through changes, restarts and compactions.
+// TestAnythingThenARestart compares a journal with a map, through changes, restarts and
+// compactions.
 func TestAnythingThenARestart(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
