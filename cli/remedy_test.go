@@ -87,7 +87,8 @@ func TestTheLibraryNamesNoCommandOfTheProgram(t *testing.T) {
 			return filepath.SkipDir
 		}
 		// The root offers these flags to other programs, and a runner has flags of its own.
-		if rel == "runner/main.go" || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") || rel == "policy_flags.go" {
+		if rel == "runner/main.go" || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") ||
+			rel == "policy_flags.go" {
 			return nil
 		}
 		fset := token.NewFileSet()

@@ -71,7 +71,8 @@ func TestTheLibraryLinksOnlyWhatIsAllowed(t *testing.T) {
 		{".", append([]string{module + "/orchestrator"}, allowedInRoot...)},
 		{"./orchestrator", allowedInRoot},
 		{"./faas", allowedInFaas},
-		{"./runner", append([]string{module + "/faas/job", module + "/faas/internal", module + "/runner"}, allowedInRunner...)},
+		{"./runner", append([]string{module + "/faas/job", module + "/faas/internal", module + "/runner"},
+			allowedInRunner...)},
 	} {
 		for _, goos := range []string{"linux", "darwin", "windows"} {
 			for _, dep := range deps(t, goos, "", tt.pkg) {

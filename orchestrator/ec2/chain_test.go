@@ -46,7 +46,8 @@ func TestARunnerOnChainStartsWithItsKeyAndItsSecrets(t *testing.T) {
 	home := t.TempDir()
 	spec.Chain.DataDir = filepath.Join(home, "data")
 	spec.Env = faas.NewEnv(map[string]string{"LEVEL": "of all"})
-	spec.RunnerEnv = faas.NewEnv(map[string]string{"SERVICE_ID": "5", "HTTP_RPC_URL": secretNode, "LEVEL": "of the runner"})
+	spec.RunnerEnv = faas.NewEnv(map[string]string{
+		"SERVICE_ID": "5", "HTTP_RPC_URL": secretNode, "LEVEL": "of the runner"})
 	data, err := c.userData(spec, "https://example.com")
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +140,8 @@ func TestTheConsoleTellsTheRunnersHealth(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
-		h := healthOf("[    1.0] blueprint[7]: " + healthMark + "2026-01-01T00:00:00Z 503 of old\n[    2.0] health[9]: " + out)
+		h := healthOf("[    1.0] blueprint[7]: " + healthMark + "2026-01-01T00:00:00Z 503 of old\n[    2.0] health[9]: " +
+			out)
 		if h.Healthy != (tt.want == "") || !strings.Contains(strings.Join(strings.Fields(h.Reason), " "),
 			strings.Join(strings.Fields(tt.want), " ")) || strings.Contains(h.Reason, "of old") {
 			t.Errorf("%s: %+v of %q, want %q", name, h, out, tt.want)

@@ -309,7 +309,8 @@ func (c Config) parameters() []string {
 const nodeEnv = "HTTP_RPC_URL"
 
 // public are the variables of a runner on chain that are no secrets.
-var public = []string{"SERVICE_ID", "BLUEPRINT_ID", "PROTOCOL", "CHAIN", "BLUEPRINT_CHAIN_ID", nodeEnv, "TANGLE_CONTRACT",
+var public = []string{"SERVICE_ID", "BLUEPRINT_ID", "PROTOCOL", "CHAIN", "BLUEPRINT_CHAIN_ID", nodeEnv,
+	"TANGLE_CONTRACT",
 	"STAKING_CONTRACT", "STATUS_REGISTRY_CONTRACT", "KEYSTORE_URI", "BLUEPRINT_KEYSTORE_URI"}
 
 // hasSecret reports whether one of the nodes is more than a scheme and a host.
@@ -345,7 +346,8 @@ func (c Config) checkChain(spec orchestrator.Spec) error {
 		return bad("the machine has no key: name a parameter that holds it in ec2.Config.KeyParameter, or in " +
 			"ServiceSpec.Keystore the path of one that is in the image")
 	case env[nodeEnv] == "" && c.EnvParameter == "":
-		return bad("the machine has no node of the chain: name one with WithRPC, or in ec2.Config.EnvParameter as %s", nodeEnv)
+		return bad("the machine has no node of the chain: name one with WithRPC, or in ec2.Config.EnvParameter as %s",
+			nodeEnv)
 	}
 	return nil
 }
