@@ -66,7 +66,8 @@ func blueprint(path string) {
 			return nil, ctx.Err()
 		}
 	}
-	runner.Main(job.Handlers{repeatedJob: h, onceJob: h}, runner.WithPoll(50*time.Millisecond), runner.WithGrace(time.Second),
+	runner.Main(job.Handlers{repeatedJob: h, onceJob: h}, runner.WithPoll(50*time.Millisecond),
+		runner.WithGrace(time.Second),
 		runner.WithConfirmations(depth), runner.WithJob(onceJob, runner.JobOptions{Repeat: runner.Once}))
 }
 
@@ -78,7 +79,8 @@ func process(t *testing.T, dir string, depth int, urls ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, "run", "--test-mode")
-	cmd.Env = append(os.Environ(), runsEnv+"="+filepath.Join(dir, "runs"), fmt.Sprint(depthEnv, "=", depth), "HTTP_RPC_URL="+strings.Join(urls, ","),
+	cmd.Env = append(os.Environ(), runsEnv+"="+filepath.Join(dir, "runs"), fmt.Sprint(depthEnv, "=", depth),
+		"HTTP_RPC_URL="+strings.Join(urls, ","),
 		"KEYSTORE_URI="+filepath.Join(dir, "key"), "DATA_DIR="+filepath.Join(dir, "data"), "BLUEPRINT_ID=0", "SERVICE_ID=0",
 		"PROTOCOL=tangle", "TANGLE_CONTRACT="+devchain.Contract.String(), "BLUEPRINT_HEALTH_ADDR=off")
 	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -299,7 +301,8 @@ func testKills(t *testing.T, depth int) {
 	if pool := pooled(c); int(latest) != len(mined) || pool != 0 {
 		t.Errorf("nonce %d after %d transactions, and %d in the pool", latest, len(mined), pool)
 	}
-	t.Logf("%d kills, %d reorgs; %d calls, %d of them interrupted; %d runs; %d transactions, %d of them failed", kills, reorgs,
+	t.Logf("%d kills, %d reorgs; %d calls, %d of them interrupted; %d runs; %d transactions, %d of them failed", kills,
+		reorgs,
 		len(calls), given, len(runs), len(mined), failed)
 	if t.Failed() {
 		log, _ := os.ReadFile(filepath.Join(dir, "log"))
@@ -349,7 +352,8 @@ func readCalls(t *testing.T, url string) map[place]chain.Submitted {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logs, err := c.Logs(t.Context(), chain.LogQuery{Topics: [][]chain.Word{{chain.TopicJobSubmitted}}}, 0, head.Number, chain.Word{})
+	logs, err := c.Logs(t.Context(), chain.LogQuery{Topics: [][]chain.Word{{chain.TopicJobSubmitted}}}, 0, head.Number,
+		chain.Word{})
 	if err != nil {
 		t.Fatal(err)
 	}

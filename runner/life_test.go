@@ -94,7 +94,8 @@ func TestARunnerEndsWithItsService(t *testing.T) {
 	}{
 		{"terminated", func(r *register) { r.service.Status = 2 }, ErrServiceOver, "service 7 was terminated"},
 		{"terminated by time", func(r *register) { r.service.Terminated = 1500 }, ErrServiceOver, "was terminated"},
-		{"ttl", func(r *register) { r.service.TTL, r.time = 3600, 4601 }, ErrServiceOver, "the 1h0m0s of service 7 have passed"},
+		{"ttl", func(r *register) { r.service.TTL, r.time = 3600, 4601 }, ErrServiceOver,
+			"the 1h0m0s of service 7 have passed"},
 		{"the last second of the ttl", func(r *register) { r.service.TTL, r.time = 3600, 4600 }, nil, ""},
 		{"no ttl", func(r *register) { r.time = 1 << 60 }, nil, ""},
 		{"a ttl without an end", func(r *register) { r.service.TTL = 1<<64 - 1 }, nil, ""},

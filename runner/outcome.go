@@ -28,18 +28,20 @@ type verdict struct {
 }
 
 var verdicts = map[uint32]verdict{
-	chain.RevertPaused:               {action: awaitAll, reason: pausedReason},
-	chain.RevertOperatorNotActive:    {action: awaitAll, reason: "the operator is not active: it has too little stake, or leaves"},
-	chain.RevertServiceNotFound:      {action: await, reason: "the contract does not know the service"},
-	chain.RevertJobCallNotFound:      {action: await, reason: "the contract does not know the call"},
-	chain.RevertServiceNotActive:     {action: end, outcome: ServiceOver, reason: "the service is not active any more"},
-	chain.RevertServiceExpired:       {action: end, outcome: ServiceOver, reason: "the service's time is over"},
-	chain.RevertOperatorNotInService: {action: end, outcome: ServiceOver, reason: "the operator is not in the service any more"},
-	chain.RevertAggregationRequired:  {action: aggregate},
-	chain.RevertJobAlreadyCompleted:  {action: completed},
-	chain.RevertAlreadySubmitted:     {action: end, outcome: Done},
-	chain.RevertNotQuotedOperator:    {action: end, outcome: NotForUs, reason: "other operators were quoted"},
-	chain.RevertSchemaValidation:     {action: misshapen},
+	chain.RevertPaused: {action: awaitAll, reason: pausedReason},
+	chain.RevertOperatorNotActive: {action: awaitAll,
+		reason: "the operator is not active: it has too little stake, or leaves"},
+	chain.RevertServiceNotFound:  {action: await, reason: "the contract does not know the service"},
+	chain.RevertJobCallNotFound:  {action: await, reason: "the contract does not know the call"},
+	chain.RevertServiceNotActive: {action: end, outcome: ServiceOver, reason: "the service is not active any more"},
+	chain.RevertServiceExpired:   {action: end, outcome: ServiceOver, reason: "the service's time is over"},
+	chain.RevertOperatorNotInService: {action: end, outcome: ServiceOver,
+		reason: "the operator is not in the service any more"},
+	chain.RevertAggregationRequired: {action: aggregate},
+	chain.RevertJobAlreadyCompleted: {action: completed},
+	chain.RevertAlreadySubmitted:    {action: end, outcome: Done},
+	chain.RevertNotQuotedOperator:   {action: end, outcome: NotForUs, reason: "other operators were quoted"},
+	chain.RevertSchemaValidation:    {action: misshapen},
 }
 
 func verdictOf(r *chain.Revert) verdict {

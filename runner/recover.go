@@ -43,8 +43,9 @@ func (w *watcher) begin(ctx context.Context, head chain.Block, target uint64) er
 		return nil
 	}
 	if len(trail) > 0 {
-		w.tell(Event{Kind: EventReorg, Reason: fmt.Sprintf("the chain has none of the blocks that were read, up to block %d; "+
-			"the runner looks for the calls that are open", trail[0].Block)})
+		w.tell(Event{Kind: EventReorg, Reason: fmt.Sprintf(
+			"the chain has none of the blocks that were read, up to block %d; "+
+				"the runner looks for the calls that are open", trail[0].Block)})
 	}
 	b, err := w.block(ctx, head, target)
 	if err != nil {
@@ -174,7 +175,8 @@ func (w *watcher) callsUntil(ctx context.Context, until chain.Block, hint uint64
 
 // find offers the calls, which are in order and in the blocks lowest..end, and returns those of
 // which it sees no log, and where to look for later calls.
-func (w *watcher) find(ctx context.Context, calls []openCall, lowest uint64, end chain.Block) ([]openCall, uint64, error) {
+func (w *watcher) find(ctx context.Context, calls []openCall, lowest uint64, end chain.Block) ([]openCall, uint64,
+	error) {
 	// A node that is behind does not know the last calls.
 	left := slices.DeleteFunc(slices.Clone(calls), func(c openCall) bool { return c.CreatedAt != 0 })
 	calls = slices.DeleteFunc(calls, func(c openCall) bool { return c.CreatedAt == 0 })

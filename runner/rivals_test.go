@@ -23,14 +23,15 @@ func TestRunnersOfTwoOperators(t *testing.T) {
 	for _, account := range []int{1, 2} {
 		cfg := config(t, url)
 		cfg.Signer = signer(t, account)
-		rivals = append(rivals, start(t, cfg, runner.WithHandlers(job.Handlers{0: func(ctx context.Context, args []byte) ([]byte,
-			error) {
-			select {
-			case <-time.After(rand.N(100 * time.Millisecond)):
-			case <-ctx.Done():
-			}
-			return answer(ctx, args)
-		}})))
+		rivals = append(rivals, start(t, cfg, runner.WithHandlers(
+			job.Handlers{0: func(ctx context.Context, args []byte) ([]byte,
+				error) {
+				select {
+				case <-time.After(rand.N(100 * time.Millisecond)):
+				case <-ctx.Done():
+				}
+				return answer(ctx, args)
+			}})))
 	}
 	const calls = 200
 	for i := range calls {

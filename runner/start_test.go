@@ -49,7 +49,8 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 		if tt.opt != nil {
 			opts = append(opts, tt.opt)
 		}
-		if _, err := runner.New(cfg, opts...); faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), tt.want) {
+		if _, err := runner.New(cfg, opts...); faas.CodeOf(err) != faas.ErrInvalidArgument ||
+			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want an error that names %s", name, err, tt.want)
 		}
 	}
@@ -92,7 +93,8 @@ func TestAStartTellsWhatWillNotWork(t *testing.T) {
 	cfg.BlueprintID = 5
 	log := &lines{}
 	s := start(t, cfg, runner.WithLogger(slog.New(slog.NewTextHandler(log, nil))),
-		runner.WithHandlers(job.Handlers{0: answer, 1: answer, 2: answer, 4: answer, 5: answer, 6: answer, 7: answer, 77: answer}))
+		runner.WithHandlers(job.Handlers{0: answer, 1: answer, 2: answer, 4: answer, 5: answer, 6: answer, 7: answer,
+			77: answer}))
 	call, err := c.Submit(0, 1, nil)
 	if err != nil {
 		t.Fatal(err)

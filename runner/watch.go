@@ -741,7 +741,9 @@ func (w *watcher) recheck(ctx context.Context, first, end uint64, logs []chain.L
 	w.mu.Lock()
 	suspects := slices.Clone(w.offered[w.from(first):w.from(end+1)])
 	w.mu.Unlock()
-	suspects = slices.DeleteFunc(suspects, func(f found) bool { return there[journal.ID{Block: f.id.Block, Log: f.id.Log}] })
+	suspects = slices.DeleteFunc(suspects, func(f found) bool {
+		return there[journal.ID{Block: f.id.Block, Log: f.id.Log}]
+	})
 	dead, err := w.dead(ctx, suspects, end)
 	if err == nil && len(dead) > 0 {
 		w.drop(dead)

@@ -407,7 +407,8 @@ func (s *basin) SetCursor(c journal.Cursor) error {
 	defer s.mu.Unlock()
 	for _, id := range before {
 		if !s.noted[id] && !s.earlier[id] {
-			s.mistakes = append(s.mistakes, fmt.Sprintf("the cursor is at block %d, and call %d has no record", c.Block, id.Call))
+			s.mistakes = append(s.mistakes, fmt.Sprintf("the cursor is at block %d, and call %d has no record", c.Block,
+				id.Call))
 		}
 	}
 	if s.fail != nil {
@@ -463,7 +464,8 @@ func (s *basin) check(what string) {
 			for _, e := range s.events {
 				told = append(told, fmt.Sprintf("%s %d: %s %v", e.Kind, e.Block, e.Reason, e.Err))
 			}
-			s.t.Fatalf("%s: call %d in block %x was offered %d times; told %s\ncursors %v", what, id.Call, id.Block[:8], s.offers[id],
+			s.t.Fatalf("%s: call %d in block %x was offered %d times; told %s\ncursors %v", what, id.Call, id.Block[:8],
+				s.offers[id],
 				strings.Join(told, "\n"), s.trail)
 		}
 	}

@@ -137,7 +137,8 @@ func (w *world) set(change func()) {
 }
 
 // counting wraps a handler so that the world knows of its runs.
-func (w *world) counting(h func(ctx context.Context, args []byte) ([]byte, error)) func(context.Context, []byte) ([]byte,
+func (w *world) counting(h func(ctx context.Context, args []byte) ([]byte, error)) func(
+	context.Context, []byte) ([]byte,
 	error) {
 	return func(ctx context.Context, args []byte) ([]byte, error) {
 		c, ok := CallOf(ctx)

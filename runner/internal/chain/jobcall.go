@@ -131,7 +131,8 @@ func (c *Chain) JobCalls(ctx context.Context, service uint64, calls []uint64) ([
 		raw := make([]rawCall, len(some))
 		views := make([]view, len(some))
 		for i, call := range some {
-			views[i] = view{to: c.contract, data: newCall(selJobCall, 2).uint(service).uint(call).encode(), decode: raw[i].decode}
+			views[i] = view{to: c.contract, data: newCall(selJobCall, 2).uint(service).uint(call).encode(),
+				decode: raw[i].decode}
 		}
 		errs, err := c.read(ctx, views...)
 		if err != nil {
