@@ -292,6 +292,22 @@ func TestAReorgTakesCallsBack(t *testing.T) {
 	}
 }
 
+func TestAShorterBranchIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	watch(t, func(t *testing.T, b *branch, s *basin) {
+		for range 100 {
+			b.mine("x")
+		}
+		defer begin(t, s.watcher(0))()
+		time.Sleep(time.Second) // the blocks were read in a window
+		b.reorg(20, 1, 1)
+		time.Sleep(2 * localPoll)
+		if len(s.gone) != 20 {
+			t.Errorf("%d calls were taken back", len(s.gone))
+		}
+	})
+}
+
 // chainHas returns the number of the block of a call that stands.
 func (s *basin) chainHas(id journal.ID) uint64 {
 	i := slices.IndexFunc(s.chain.blocks, func(b branchBlock) bool { return b.Hash == id.Block })

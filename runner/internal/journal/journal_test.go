@@ -268,6 +268,9 @@ func TestATornEndIsDropped(t *testing.T) {
 			if _, ok := again.Get(id(1)); !ok || len(again.state.calls) != 1 {
 				t.Errorf("cut at %d: the first call is lost", cut)
 			}
+			if info, err := os.Stat(again.path); err != nil || info.Size() != whole {
+				t.Errorf("cut at %d: the file is %v, not %d bytes; %v", cut, info.Size(), whole, err)
+			}
 			must(t, again.Put(Record{ID: id(3), Phase: Started}))
 			must(t, again.Close())
 			if s, err := Read(dir); err != nil || len(s[0].Records) != 2 {
