@@ -405,7 +405,7 @@ func TestADroppedCallLeavesNothing(t *testing.T) {
 			run(t, func(t *testing.T, w *world) {
 				s := w.scheduler(WithHandlers(job.Handlers{0: tt.handler}))
 				tt.prepare(w, s)
-				c := w.call(0, 0, "")
+				c := w.call(0, 0, "inputs")
 				w.offer(s, c)
 				synctest.Wait()
 				w.set(func() { delete(w.calls, 0) })
@@ -413,7 +413,7 @@ func TestADroppedCallLeavesNothing(t *testing.T) {
 				synctest.Wait()
 				var st Status
 				s.status(&st)
-				if len(s.items)+len(w.records)+len(s.fresh)+len(s.late)+st.Queued+st.Running+st.Submitting+len(st.Waiting) > 0 &&
+				if s.inputs+len(s.items)+len(w.records)+len(s.fresh)+len(s.late)+st.Queued+st.Running+st.Submitting+len(st.Waiting) > 0 &&
 					name != "queued" {
 					t.Errorf("left: %d calls, %d records, status %+v", len(s.items), len(w.records), st)
 				}
@@ -436,6 +436,22 @@ func TestADroppedCallLeavesNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestACallForOthersCostsNothing(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world) {
+		s := w.scheduler(WithHandlers(job.Handlers{0: w.counting(echo)}))
+		theirs, ours := w.call(0, 0, ""), w.call(1, 0, "")
+		theirs.quoted, ours.quoted = []chain.Address{{1}, {2}}, []chain.Address{{1}, me}
+		s.hold("a reason")
+		w.offer(s, theirs, ours)
+		s.release("a reason")
+		synctest.Wait()
+		if diff := cmp.Diff(map[uint64]Outcome{0: NotForUs, 1: Done}, w.outcomes()); diff != "" || w.runs[0] != 0 {
+			t.Errorf("%d runs; outcomes (-want +got):\n%s", w.runs[0], diff)
+		}
+	})
 }
 
 func TestACallThatDoesNotStandIsNotSubmitted(t *testing.T) {
@@ -539,6 +555,41 @@ func TestMemoryIsBounded(t *testing.T) {
 		synctest.Wait()
 		if len(w.outcomes()) != 21 || s.inputs != 0 || s.parked != 0 || len(w.runs) != 21 {
 			t.Errorf("%d ended; %d bytes and %d calls are kept", len(w.outcomes()), s.inputs, s.parked)
+		}
+	})
+}
+
+// TestTenThousandOpenCalls has what an outage leaves: calls with a kilobyte each, of which the memory
+// holds a tenth.
+func TestTenThousandOpenCalls(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world) {
+		const calls = 10_000
+		w.mining = 100 * time.Millisecond
+		s := w.scheduler(WithHandlers(job.Handlers{0: w.counting(func(context.Context, []byte) ([]byte, error) {
+			return []byte("ok"), nil
+		})}))
+		s.maxInputs = calls * 1000 / 10
+		s.hold("a reason")
+		inputs := strings.Repeat("x", 1000)
+		for i := range uint64(calls) {
+			w.offer(s, w.call(i, 0, inputs))
+		}
+		if s.inputs > s.maxInputs || s.parked != calls-calls/10 {
+			t.Errorf("%d bytes of inputs are in memory, and %d calls are parked", s.inputs, s.parked)
+		}
+		s.release("a reason")
+		time.Sleep(10 * time.Minute)
+		if n := len(w.outcomes()); n != calls {
+			t.Errorf("%d calls ended, want %d", n, calls)
+		}
+		if n := len(w.sent); n > calls/maxBatch*3/2 {
+			t.Errorf("%d transactions for %d results", n, calls)
+		}
+		for call, n := range w.runs {
+			if n != 1 {
+				t.Errorf("call %d ran %d times", call, n)
+			}
 		}
 	})
 }

@@ -107,6 +107,13 @@ func TestManyAnswersShareTransactions(t *testing.T) {
 				t.Fatalf("call %d: result %q, want %q", i, got, want)
 			}
 		}
+		gas := uint64(0)
+		for _, e := range w.told(EventFinished) {
+			gas += e.GasUsed
+		}
+		if spent := uint64(100 * len(w.sent)); gas > spent || gas < spent*8/10 {
+			t.Errorf("events tell of %d gas, and %d was spent", gas, spent)
+		}
 		if n := len(w.sent); n > 60 {
 			t.Errorf("%d transactions for 500 results", n)
 		}
