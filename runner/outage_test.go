@@ -49,8 +49,8 @@ func completed(t testing.TB, c *devchain.Chain) {
 	}
 }
 
-// TestManyCallsAfterAnOutage starts a runner that has lost its data directory. RUNNER_CALLS says how
-// many calls are open.
+// TestManyCallsAfterAnOutage starts a runner that has lost its data directory. RUNNER_CALLS says
+// how many calls are open.
 func TestManyCallsAfterAnOutage(t *testing.T) { // not parallel: it measures the heap
 	calls := 1000
 	if n, err := strconv.Atoi(os.Getenv("RUNNER_CALLS")); err == nil {
@@ -60,11 +60,12 @@ func TestManyCallsAfterAnOutage(t *testing.T) { // not parallel: it measures the
 	c := outage(t, calls, inputs)
 	n := c.Node()
 	release, running := make(chan struct{}), make(chan struct{}, calls)
-	s := start(t, config(t, listen(t, n)), runner.WithHandlers(job.Handlers{0: func(context.Context, []byte) ([]byte, error) {
-		running <- struct{}{}
-		<-release
-		return []byte("ok"), nil
-	}}))
+	s := start(t, config(t, listen(t, n)), runner.WithHandlers(
+		job.Handlers{0: func(context.Context, []byte) ([]byte, error) {
+			running <- struct{}{}
+			<-release
+			return []byte("ok"), nil
+		}}))
 	runtime.GC()
 	var before, queued runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -129,7 +130,8 @@ func floor(ctx context.Context, cfg runner.Config) error {
 	if err != nil {
 		return err
 	}
-	logs, err := node.Logs(ctx, chain.LogQuery{Topics: [][]chain.Word{{chain.TopicJobSubmitted}}}, 0, head.Number, chain.Word{})
+	logs, err := node.Logs(ctx, chain.LogQuery{Topics: [][]chain.Word{{chain.TopicJobSubmitted}}}, 0, head.Number,
+		chain.Word{})
 	if err != nil {
 		return err
 	}

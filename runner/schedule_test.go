@@ -45,7 +45,8 @@ func TestACallIsRunAndAnswered(t *testing.T) {
 		for _, e := range w.events {
 			kinds = append(kinds, e.Kind)
 		}
-		if diff := cmp.Diff([]EventKind{EventJob, EventRunning, EventAnswered, EventSubmitted, EventFinished}, kinds); diff != "" {
+		if diff := cmp.Diff([]EventKind{EventJob, EventRunning, EventAnswered, EventSubmitted, EventFinished},
+			kinds); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
 		if r := w.records[c.id]; r.ResultBlock != 102 || r.Runs != 1 || r.Tx.IsZero() {
@@ -413,7 +414,8 @@ func TestADroppedCallLeavesNothing(t *testing.T) {
 				synctest.Wait()
 				var st Status
 				s.status(&st)
-				if s.inputs+len(s.items)+len(w.records)+len(s.fresh)+len(s.late)+st.Queued+st.Running+st.Submitting+len(st.Waiting) > 0 &&
+				if s.inputs+len(s.items)+len(w.records)+len(s.fresh)+len(s.late)+st.Queued+st.Running+st.Submitting+
+					len(st.Waiting) > 0 &&
 					name != "queued" {
 					t.Errorf("left: %d calls, %d records, status %+v", len(s.items), len(w.records), st)
 				}
@@ -559,8 +561,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 }
 
-// TestTenThousandOpenCalls has what an outage leaves: calls with a kilobyte each, of which the memory
-// holds a tenth.
+// TestTenThousandOpenCalls has what an outage leaves: calls with a kilobyte each, of which the
+// memory holds a tenth.
 func TestTenThousandOpenCalls(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world) {

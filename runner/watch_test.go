@@ -165,7 +165,8 @@ func TestWorkIsWhatTheLogSays(t *testing.T) {
 		one, two := b.blocks[1], b.blocks[2]
 		caller := chain.Address([]byte("a caller is 20 bytes"))
 		for _, want := range []work{
-			{id: journal.ID{Call: 0, Block: one.Hash, Log: 0}, number: 1, job: 0, caller: caller, inputs: []byte("one"), time: one.Time},
+			{id: journal.ID{Call: 0, Block: one.Hash, Log: 0}, number: 1, job: 0, caller: caller, inputs: []byte("one"),
+				time: one.Time},
 			{id: journal.ID{Call: 1, Block: one.Hash, Log: 2}, number: 1, job: 1, caller: caller, time: one.Time},
 			{id: journal.ID{Call: 2, Block: two.Hash, Log: 0}, number: 2, job: 6, caller: chain.Address(address(4)[12:]),
 				inputs: []byte("hi"), time: two.Time},
@@ -712,7 +713,8 @@ func TestPollOf(t *testing.T) {
 		chain uint64
 		set   time.Duration
 		want  time.Duration
-	}{{31337, 0, localPoll}, {1337, 0, localPoll}, {84532, 0, defaultPoll}, {84532, time.Second, time.Second}, {1337, time.Hour, time.Hour}} {
+	}{{31337, 0, localPoll}, {1337, 0, localPoll}, {84532, 0, defaultPoll}, {84532, time.Second, time.Second},
+		{1337, time.Hour, time.Hour}} {
 		if got := pollOf(&options{poll: tt.set}, tt.chain); got != tt.want {
 			t.Errorf("chain %d, set to %v: %v", tt.chain, tt.set, got)
 		}

@@ -164,7 +164,8 @@ func TestAnythingThenARestart(t *testing.T) {
 			switch i := id(rnd.Uint64N(20)); rnd.IntN(8) {
 			case 0, 1, 2:
 				c := want[i]
-				c.Record = Record{ID: i, Number: 10000, Phase: Phase(rnd.IntN(4) + 1), Runs: rnd.IntN(9), At: time.Unix(rnd.Int64N(1e9), 0).UTC()}
+				c.Record = Record{ID: i, Number: 10000, Phase: Phase(rnd.IntN(4) + 1), Runs: rnd.IntN(9),
+					At: time.Unix(rnd.Int64N(1e9), 0).UTC()}
 				r := c.Record
 				switch {
 				case rnd.IntN(3) == 0:
@@ -698,7 +699,8 @@ func FuzzLoad(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(data)
-	for _, body := range []string{`[]`, `[null]`, `= []`, `=AA [{"call":{"phase":1,"output":true}}]`, `[{"drop":1},{}]`, `==`, `{`, ``} {
+	for _, body := range []string{`[]`, `[null]`, `= []`, `=AA [{"call":{"phase":1,"output":true}}]`, `[{"drop":1},{}]`,
+		`==`, `{`, ``} {
 		f.Add(slices.Concat(seal(0, headerOf(testKey)), seal(1, []byte(body))))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
