@@ -89,7 +89,7 @@ func (m *Manager) queued() int {
 // quiet reports whether all that is left is to watch for a reorg.
 func (m *Manager) quiet() bool {
 	for _, e := range m.entries {
-		if !e.settled {
+		if !e.settled || !e.missing.IsZero() {
 			return false
 		}
 	}

@@ -780,3 +780,157 @@ func TestNothingIsAskedWithoutWork(t *testing.T) {
 		}
 	})
 }
+
+// A reorg may lose what a pool had. It is offered again at once, if it is still wanted.
+func TestAReorgIsAReasonToSendAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake, s *store) {
+		f.mine()
+		p := start(t, f, s, slow)
+		defer p.stop()
+		asked := 0
+		r := request(1)
+		r.Still = func(context.Context) error { asked++; return nil }
+		c := p.send(t.Context(), r)
+		time.Sleep(2 * time.Second)
+		before := asked
+		f.with(func() {
+			clear(f.pool)
+			f.drop(1, func() bool { return false })
+			f.push(nil)
+		})
+		time.Sleep(2 * time.Second)
+		f.with(func() {
+			if len(f.pool) != 1 || asked != before+1 {
+				t.Errorf("the pool has %d transactions, and it was asked %d times whether it is wanted",
+					len(f.pool), asked-before)
+			}
+			f.mine()
+			f.mine()
+			f.mine()
+		})
+		mustSucceed(t, c)
+	})
+}
+
+// After a reorg the chain may be shorter: a node that lags behind looks the same, but not for long.
+func TestAShorterChainTakesBack(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake, s *store) {
+		p := start(t, f, s, nil)
+		defer p.stop()
+		c := p.send(t.Context(), request(1))
+		synctest.Wait()
+		f.with(f.mine)
+		mustSucceed(t, c)
+		f.with(func() { f.drop(1, func() bool { return false }) })
+		time.Sleep(5 * time.Second)
+		if n := p.count(txmgr.TakenBack); n != 0 {
+			t.Errorf("told %v after five seconds", p.kinds())
+		}
+		time.Sleep(time.Minute)
+		f.with(f.mine)
+		if n := p.count(txmgr.TakenBack); n != 1 || f.nonce() != 1 {
+			t.Errorf("%d nonces are used, told %v", f.nonce(), p.kinds())
+		}
+	})
+}
+
+// On the other branch, somebody else has used the nonce.
+func TestAReorgGivesTheNonceToAnother(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake, s *store) {
+		p := start(t, f, s, nil)
+		defer p.stop()
+		c := p.send(t.Context(), request(1))
+		synctest.Wait()
+		f.with(f.mine)
+		mustSucceed(t, c)
+		f.with(func() {
+			f.drop(1, func() bool { return false })
+			f.steal()
+		})
+		time.Sleep(time.Minute)
+		if p.count(txmgr.TakenBack) != 1 || p.count(txmgr.Replaced) != 1 {
+			t.Errorf("told %v", p.kinds())
+		}
+		if st := p.Status(); st.InFlight != 0 || st.Foreign != 1 || st.NextNonce != 1 {
+			t.Errorf("Status = %+v", st)
+		}
+	})
+}
+
+// Only the first of those in flight can be what is stuck, unless the base fee is above its cap.
+func TestOnlyWhatIsStuckIsRaised(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake, s *store) {
+		p := start(t, f, s, nil)
+		defer p.stop()
+		a, b := p.send(t.Context(), request(1)), p.send(t.Context(), request(2))
+		synctest.Wait()
+		first, second := f.pool[0], f.pool[1]
+		f.full = true
+		time.Sleep(time.Second)
+		f.with(f.mine)
+		time.Sleep(45 * time.Second)
+		if f.pool[0].hash == first.hash || f.pool[1].hash != second.hash {
+			t.Error("the second is raised, or the first is not")
+		}
+		f.with(func() { f.base = big.NewInt(5e9); f.mine() })
+		time.Sleep(45 * time.Second)
+		if f.pool[1].hash == second.hash {
+			t.Error("the second is below the base fee, and not raised")
+		}
+		f.with(func() { f.full = false; f.mine() })
+		mustSucceed(t, a)
+		mustSucceed(t, b)
+	})
+}
+
+func TestWhatHadToWaitIsAskedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake, s *store) {
+		f.base = big.NewInt(501e9)
+		p := start(t, f, s, nil)
+		defer p.stop()
+		var obsolete error
+		r := request(1)
+		r.Still = func(context.Context) error { return obsolete }
+		c := p.send(t.Context(), r)
+		time.Sleep(10 * time.Minute)
+		f.with(func() { obsolete, f.base = txmgr.ErrObsolete, big.NewInt(1e9) })
+		if a := mustEnd(t, c); !errors.Is(a.err, txmgr.ErrObsolete) || f.sends > 0 {
+			t.Errorf("Send = %+v after %d sends", a, f.sends)
+		}
+	})
+}
+
+// What is resumed with other data, such as a batch that lost a member, is another transaction. The
+// nonce of the old one is used for something else.
+func TestOtherDataIsNotResumed(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake, s *store) {
+		p := start(t, f, s, nil)
+		var hash tangle.Word
+		r := request(1)
+		r.Sent = func(h tangle.Word) error { hash = h; return nil }
+		c := p.send(t.Context(), r)
+		synctest.Wait()
+		p.stop()
+		<-c
+		p = start(t, f, s, nil)
+		defer p.stop()
+		p.Settled([]tangle.Word{hash})
+		r = request(2)
+		r.Resume = hash
+		c = p.send(t.Context(), r)
+		time.Sleep(time.Minute)
+		f.with(f.mine)
+		mustSucceed(t, c)
+		time.Sleep(time.Minute)
+		for _, b := range f.blocks {
+			for _, x := range b.txs {
+				if string(x.Data) == string(request(1).Data) {
+					t.Error("the old transaction is mined")
+				}
+			}
+		}
+		if st := p.Status(); st.InFlight != 0 {
+			t.Errorf("Status = %+v", st)
+		}
+	})
+}
