@@ -60,6 +60,14 @@ func (r *register) set(change func()) {
 	change()
 }
 
+// pass lets time pass, and waits until all that happens by then has happened. What the test did
+// before has happened by then, too.
+func (r *register) pass(d time.Duration) {
+	r.set(func() {})
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func (r *register) life(confirmations uint64) *life {
 	note := func(sign string) func(string) {
 		return func(reason string) { r.set(func() { r.holds = append(r.holds, sign+reason) }) }
@@ -112,7 +120,7 @@ func TestARunnerEndsWithItsService(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.set(func() { tt.change(r) })
-				time.Sleep(time.Hour)
+				r.pass(time.Hour)
 				select {
 				case err := <-ended:
 					if tt.want == nil || !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.words) {
@@ -138,9 +146,9 @@ func TestAnEndIsSeenMoreThanOnce(t *testing.T) {
 		for range 3 {
 			r.set(func() { r.service.Status = 2 })
 			l.look()
-			time.Sleep(10 * defaultPoll)
+			r.pass(10 * defaultPoll)
 			r.set(func() { r.service.Status = 1 })
-			time.Sleep(10 * defaultPoll)
+			r.pass(10 * defaultPoll)
 		}
 		select {
 		case err := <-ended:
@@ -149,7 +157,7 @@ func TestAnEndIsSeenMoreThanOnce(t *testing.T) {
 		}
 		r.set(func() { r.service.Status = 2 })
 		l.look()
-		time.Sleep(16 * defaultPoll)
+		r.pass(16 * defaultPoll)
 		select {
 		case <-ended:
 		default:
@@ -161,16 +169,16 @@ func TestAnEndIsSeenMoreThanOnce(t *testing.T) {
 func TestAPauseHoldsTheCalls(t *testing.T) {
 	t.Parallel()
 	living(t, 0, func(t *testing.T, r *register, l *life, ended <-chan error) {
-		time.Sleep(time.Second)
+		r.pass(time.Second)
 		r.set(func() { r.paused = true })
 		l.look()
-		time.Sleep(time.Second)
+		r.pass(time.Second)
 		if want := []string{"+" + pausedReason}; !slices.Equal(r.holds, want) {
 			t.Errorf("%q at once", r.holds)
 		}
-		time.Sleep(time.Hour)
+		r.pass(time.Hour)
 		r.set(func() { r.paused = false })
-		time.Sleep(5 * defaultPoll) // more often than usual
+		r.pass(5 * defaultPoll) // more often than usual
 		if want := []string{"+" + pausedReason, "-" + pausedReason}; !slices.Equal(r.holds, want) {
 			t.Errorf("%q", r.holds)
 		}
@@ -191,7 +199,7 @@ func TestAServiceThatIsPendingIsWaitedFor(t *testing.T) {
 			wg.Go(func() { _ = l.run(ctx) })
 			active := make(chan error, 1)
 			wg.Go(func() { active <- l.await(ctx) })
-			time.Sleep(time.Hour)
+			r.pass(time.Hour)
 			select {
 			case <-active:
 				t.Fatal("a service that is pending counts as active")
@@ -216,7 +224,7 @@ func TestAServiceThatIsPendingIsWaitedFor(t *testing.T) {
 func TestALookIsCheap(t *testing.T) {
 	t.Parallel()
 	living(t, 0, func(t *testing.T, r *register, l *life, ended <-chan error) {
-		time.Sleep(time.Hour)
+		r.pass(time.Hour)
 		if most := 3 * (int(time.Hour/(15*defaultPoll)) + 1); r.requests > most {
 			t.Errorf("%d requests in an hour, more than %d", r.requests, most)
 		}

@@ -70,7 +70,7 @@ func TestEveryCallThatStandsIsOfferedOnce(t *testing.T) {
 			w := s.watcher(confirmations)
 			stop := begin(t, w)
 			for range 60 {
-				time.Sleep(time.Duration(rnd.IntN(1500)) * time.Millisecond)
+				s.pass(time.Duration(rnd.IntN(1500)) * time.Millisecond)
 				switch rnd.IntN(10) {
 				case 0, 1, 2, 3:
 					b.mine(slices.Repeat([]string{"x"}, rnd.IntN(4))...)
@@ -105,7 +105,7 @@ func TestEveryCallThatStandsIsOfferedOnce(t *testing.T) {
 			s.mu.Unlock()
 			s.note(func() bool { return true })
 			// Of a call in a block above the head, nobody knows whether it was taken back.
-			time.Sleep(settle)
+			s.pass(settle)
 			highest := max(uint64(len(b.blocks)), w.progress().Read)
 			for _, c := range s.calls {
 				highest = max(highest, c.number)
@@ -113,7 +113,7 @@ func TestEveryCallThatStandsIsOfferedOnce(t *testing.T) {
 			for uint64(len(b.blocks)) <= highest+confirmations {
 				b.mine()
 			}
-			time.Sleep(settle)
+			s.pass(settle)
 			s.check(fmt.Sprint("seed ", seed))
 			p := w.progress()
 			if head := uint64(len(b.blocks) - 1); p.Head != head || p.Read != head-confirmations || p.Behind != 0 || !p.Ready {
@@ -123,7 +123,7 @@ func TestEveryCallThatStandsIsOfferedOnce(t *testing.T) {
 				t.Errorf("seed %d: lost %v", seed, w.lost)
 			}
 			s.note(func() bool { return true })
-			time.Sleep(2 * cursorEvery)
+			s.pass(2 * cursorEvery)
 			if c := s.trail[len(s.trail)-1]; c.Block != p.Read {
 				t.Errorf("seed %d: the cursor is at %d of %d", seed, c.Block, p.Read)
 			}
@@ -140,7 +140,7 @@ func TestEveryCallThatStandsIsOfferedOnce(t *testing.T) {
 // settled mines and waits until the watcher has caught up.
 func settled(t *testing.T, w *watcher, b *branch) {
 	t.Helper()
-	time.Sleep(settle)
+	w.sink.(*basin).pass(settle)
 	if p := w.progress(); p.Behind != 0 || p.Read+w.confirmations != uint64(len(b.blocks)-1) {
 		t.Fatalf("%+v at block %d", p, len(b.blocks)-1)
 	}
@@ -150,7 +150,7 @@ func TestWorkIsWhatTheLogSays(t *testing.T) {
 	t.Parallel()
 	watch(t, func(t *testing.T, b *branch, s *basin) {
 		defer begin(t, s.watcher(0))()
-		time.Sleep(localPoll) // calls that are there at the start are found otherwise
+		s.pass(localPoll) // calls that are there at the start are found otherwise
 		b.mine("one", "")
 		// As the published ABI has it, and by quote.
 		b.mine("", "")
@@ -161,7 +161,7 @@ func TestWorkIsWhatTheLogSays(t *testing.T) {
 		published := &b.blocks[2].logs[0]
 		published.Topics = append(published.Topics, chain.WordOf(6))
 		published.Data = slices.Concat(address(4), number(64), number(2), append([]byte("hi"), make([]byte, 30)...))
-		time.Sleep(settle)
+		s.pass(settle)
 		one, two := b.blocks[1], b.blocks[2]
 		caller := chain.Address([]byte("a caller is 20 bytes"))
 		for _, want := range []work{
@@ -199,13 +199,13 @@ func TestAnEventOfTheServiceIsPassedOn(t *testing.T) {
 	} {
 		watch(t, func(t *testing.T, b *branch, s *basin) {
 			defer begin(t, s.watcher(0))()
-			time.Sleep(localPoll)
+			s.pass(localPoll)
 			topic, err := hex.DecodeString(tt.topic)
 			if err != nil {
 				t.Fatal(err)
 			}
 			b.event(chain.Word(topic), chain.WordOf(tt.service))
-			time.Sleep(settle)
+			s.pass(settle)
 			if s.looks != tt.looks {
 				t.Errorf("topic %s of service %d: %d looks", tt.topic[:8], tt.service, s.looks)
 			}
@@ -222,12 +222,12 @@ func TestAHeadThatGoesBackIsNoReorg(t *testing.T) {
 			}
 			w := s.watcher(confirmations)
 			defer begin(t, w)()
-			time.Sleep(settle)
+			s.pass(settle)
 			for _, lag := range []int{1, 5, 80, 200} { // also for long
 				b.mu.Lock()
 				b.fault = func(string, uint64) fault { return fault{lag: lag} }
 				b.mu.Unlock()
-				time.Sleep(settle)
+				s.pass(settle)
 			}
 			b.mu.Lock()
 			b.fault = nil
@@ -270,12 +270,12 @@ func TestAReorgTakesCallsBack(t *testing.T) {
 				stop := begin(t, w)
 				for range 300 {
 					b.mine("x")
-					time.Sleep(time.Second)
+					s.pass(time.Second)
 					s.note(func() bool { return true })
 				}
 				before := len(s.calls)
 				b.reorg(tt.depth, tt.calls...)
-				time.Sleep(settle)
+				s.pass(settle)
 				stop()
 				if len(s.gone) != tt.gone || len(s.told(EventReorg)) != tt.told {
 					t.Errorf("%d of %d calls were taken back; told %q", len(s.gone), before, s.told(EventReorg))
@@ -300,9 +300,9 @@ func TestAShorterBranchIsSeenAtOnce(t *testing.T) {
 			b.mine("x")
 		}
 		defer begin(t, s.watcher(0))()
-		time.Sleep(time.Second) // the blocks were read in a window
+		s.pass(time.Second) // the blocks were read in a window
 		b.reorg(20, 1, 1)
-		time.Sleep(2 * localPoll)
+		s.pass(2 * localPoll)
 		if len(s.gone) != 20 {
 			t.Errorf("%d calls were taken back", len(s.gone))
 		}
@@ -322,12 +322,12 @@ func TestALostLogIsFound(t *testing.T) {
 			w := s.watcher(0)
 			defer begin(t, w)()
 			b.mine("first")
-			time.Sleep(settle)
+			s.pass(settle)
 			b.mu.Lock()
 			b.fault = func(string, uint64) fault { return fault{lose: true} }
 			b.mu.Unlock()
 			b.mine("lost", "lost too")
-			time.Sleep(localPoll * 3 / 2)
+			s.pass(localPoll * 3 / 2)
 			b.mu.Lock()
 			b.fault = nil
 			b.mu.Unlock()
@@ -349,22 +349,22 @@ func TestALogThatNoNodeHasIsGivenUp(t *testing.T) {
 		w := s.watcher(0)
 		w.poll = time.Minute
 		defer begin(t, w)()
-		time.Sleep(30 * time.Second)
+		s.pass(30 * time.Second)
 		b.mine("lost")
 		b.blocks[1].logs = nil
-		time.Sleep(time.Hour)
+		s.pass(time.Hour)
 		b.mine("next")
-		time.Sleep(10 * time.Minute)
+		s.pass(10 * time.Minute)
 		if len(s.calls) != 1 || s.trail[len(s.trail)-1].Block != 0 {
 			t.Errorf("%d calls, cursors %v", len(s.calls), s.trail)
 		}
 		before := b.requests
-		time.Sleep(10 * time.Hour)
+		s.pass(10 * time.Hour)
 		if asked := b.requests - before; asked > 600+2*600/lostCheck+50 { // polls, and checks
-			t.Errorf("%d requests in ten hours: %v", asked, b.byMethod)
+			t.Errorf("%d requests in ten hours", asked)
 		}
 		s.note(func() bool { return true })
-		time.Sleep(2 * givenUp)
+		s.pass(2 * givenUp)
 		if told := s.told(EventNodeTrouble); len(told) != 2 || !strings.Contains(told[1], "given up") {
 			t.Errorf("told %q", told)
 		}
@@ -379,10 +379,10 @@ func TestALogThatCannotBeReadIsLeftOut(t *testing.T) {
 	watch(t, func(t *testing.T, b *branch, s *basin) {
 		w := s.watcher(0)
 		defer begin(t, w)()
-		time.Sleep(time.Second)
+		s.pass(time.Second)
 		b.mine("x", "y")
 		b.blocks[1].logs[0].Data = []byte("no words")
-		time.Sleep(settle)
+		s.pass(settle)
 		if told := s.told(EventNodeTrouble); !slices.Contains(told, "a log is left out") {
 			t.Errorf("told %q", told)
 		}
@@ -402,16 +402,16 @@ func TestTroubleIsToldOnce(t *testing.T) {
 			b.fault = func(string, uint64) fault { return fault{err: errNode} }
 			b.mu.Unlock()
 			before := b.requests
-			time.Sleep(d)
+			s.pass(d)
 			if asked := b.requests - before; d > time.Hour && asked > int(d/longestPause)+20 {
 				t.Errorf("%d requests in %v", asked, d)
 			}
 			b.mu.Lock()
 			b.fault = nil
 			b.mu.Unlock()
-			time.Sleep(settle)
+			s.pass(settle)
 		}
-		time.Sleep(settle)
+		s.pass(settle)
 		down(localPoll) // nothing to speak of
 		if told := s.told(EventNodeTrouble); len(told) > 0 {
 			t.Errorf("told %q", told)
@@ -436,13 +436,13 @@ func TestASinkThatIsFullHoldsTheWatcherUp(t *testing.T) {
 		s.room = 2
 		w := s.watcher(0)
 		stop := begin(t, w)
-		time.Sleep(settle)
+		s.pass(settle)
 		b.mine("a", "b", "c", "d")
-		time.Sleep(settle)
+		s.pass(settle)
 		for range 20 {
 			b.mine("e")
 		}
-		time.Sleep(settle)
+		s.pass(settle)
 		if p := w.progress(); p.Head != 21 || p.Read != 0 || p.Behind != 21 || len(s.calls) != 2 {
 			t.Errorf("%+v with %d calls", p, len(s.calls))
 		}
@@ -466,20 +466,20 @@ func TestTheHeadCostsFewRequests(t *testing.T) {
 			b.mine()
 		}
 		defer begin(t, s.watcher(0))()
-		time.Sleep(settle)
+		s.pass(settle)
 		before := b.requests
 		const polls = 400
-		time.Sleep(localPoll / 2)
+		s.pass(localPoll / 2)
 		for range polls {
-			time.Sleep(localPoll)
+			s.pass(localPoll)
 			b.mine("x")
 		}
 		// The head and its logs, and now and then a check that no log is lost.
 		if asked := b.requests - before; asked > polls*2+polls/lostCheck+10 {
-			t.Errorf("%d requests in %d polls %v", asked, polls, b.byMethod)
+			t.Errorf("%d requests in %d polls", asked, polls)
 		}
 		before = b.requests
-		time.Sleep(polls * localPoll)
+		s.pass(polls * localPoll)
 		if asked := b.requests - before; asked > polls+polls/lostCheck+10 {
 			t.Errorf("%d requests in %d polls of an idle chain", asked, polls)
 		}
@@ -519,11 +519,11 @@ func TestOpenCallsAreFoundFromTheContract(t *testing.T) {
 				}
 				w := s.watcher(0)
 				defer begin(t, w)()
-				time.Sleep(time.Second)
+				s.pass(time.Second)
 				if b.requests > tt.requests {
 					t.Errorf("%d requests for %d calls", b.requests, all)
 				}
-				time.Sleep(settle)
+				s.pass(settle)
 				if !w.progress().Ready {
 					t.Fatalf("%+v", w.progress())
 				}
@@ -536,7 +536,7 @@ func TestOpenCallsAreFoundFromTheContract(t *testing.T) {
 					}
 				}
 				s.note(func() bool { return true })
-				time.Sleep(time.Minute)
+				s.pass(time.Minute)
 				if c := s.trail; len(c) == 0 || c[len(c)-1].Block != uint64(len(b.blocks)-1) {
 					t.Errorf("cursors %v", c)
 				}
@@ -555,9 +555,9 @@ func TestARestartReadsOnFromTheCursor(t *testing.T) {
 			}
 		}
 		stop := begin(t, s.watcher(2))
-		time.Sleep(settle)
+		s.pass(settle)
 		s.note(func() bool { return true })
-		time.Sleep(settle)
+		s.pass(settle)
 		stop()
 		s.restart()
 		for range 6000 {
@@ -569,7 +569,7 @@ func TestARestartReadsOnFromTheCursor(t *testing.T) {
 		before := b.requests
 		w := s.watcher(2)
 		stop = begin(t, w)
-		time.Sleep(time.Second)
+		s.pass(time.Second)
 		if asked := b.requests - before; asked > 60 {
 			t.Errorf("%d requests", asked)
 		}
@@ -586,7 +586,7 @@ func TestWindowsFitWhatIsInThem(t *testing.T) {
 	t.Parallel()
 	watch(t, func(t *testing.T, b *branch, s *basin) {
 		defer begin(t, s.watcher(12))()
-		time.Sleep(settle)
+		s.pass(settle)
 		b.mu.Lock()
 		widths := map[uint64]bool{}
 		b.tooLarge = 10
@@ -594,7 +594,7 @@ func TestWindowsFitWhatIsInThem(t *testing.T) {
 		for range 3000 {
 			b.mine("x")
 		}
-		time.Sleep(settle)
+		s.pass(settle)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if n := len(s.calls); n != 3000-12 {
@@ -608,19 +608,19 @@ func TestTheWatchersMemoryIsBounded(t *testing.T) {
 	watch(t, func(t *testing.T, b *branch, s *basin) {
 		w := s.watcher(0)
 		stop := begin(t, w)
-		time.Sleep(settle)
+		s.pass(settle)
 		for i := range 2000 {
 			b.mine("x")
 			if i%200 == 0 {
-				time.Sleep(5 * time.Second)
+				s.pass(5 * time.Second)
 				s.note(func() bool { return true })
 			}
 		}
 		settled(t, w, b)
 		s.note(func() bool { return true })
-		time.Sleep(settle)
+		s.pass(settle)
 		b.mine()
-		time.Sleep(settle)
+		s.pass(settle)
 		stop()
 		if len(w.points) > 2*remembered || len(w.offered) > 2*remembered || len(w.known) != len(w.offered) {
 			t.Errorf("%d points, %d and %d calls", len(w.points), len(w.offered), len(w.known))
@@ -636,7 +636,7 @@ func TestAJournalThatFailsIsTold(t *testing.T) {
 		s.fail = errors.New("disk full")
 		for range 5 {
 			b.mine("x")
-			time.Sleep(settle)
+			s.pass(settle)
 			s.note(func() bool { return true })
 		}
 		if told := s.told(EventWaiting); len(told) != 1 {
@@ -657,9 +657,9 @@ func TestStandsAndInputsOf(t *testing.T) {
 	watch(t, func(t *testing.T, b *branch, s *basin) {
 		w := s.watcher(0)
 		stop := begin(t, w)
-		time.Sleep(settle)
+		s.pass(settle)
 		b.mine("first", "second")
-		time.Sleep(settle)
+		s.pass(settle)
 		ids := b.standing()
 		before := b.requests
 		if ok, err := w.stands(t.Context(), ids[1], 1); !ok || err != nil {
@@ -669,7 +669,7 @@ func TestStandsAndInputsOf(t *testing.T) {
 			t.Error("a node was asked for what was just seen")
 		}
 		stop()
-		time.Sleep(settle)
+		s.pass(settle)
 		if ok, err := w.stands(t.Context(), ids[1], 1); !ok || err != nil || b.requests == before {
 			t.Errorf("%v, %v after %d requests", ok, err, b.requests-before)
 		}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/internal/rpc"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
@@ -27,9 +29,8 @@ type branch struct {
 	old       []branchBlock // what the last reorg replaced, from its fork on
 	oldFrom   int
 	completed map[uint64]bool
-	perSecond uint64 // blocks with the same time
-	tooLarge  int    // logs of one answer; 0: no limit
-	byMethod  map[string]int
+	perSecond uint64                              // blocks with the same time
+	tooLarge  int                                 // logs of one answer; 0: no limit
 	requests  int                                 // for tests that count
 	fault     func(method string, n uint64) fault // may be nil
 }
@@ -138,10 +139,6 @@ func callNumber(l chain.Log) uint64 { return binary.BigEndian.Uint64(l.Topics[2]
 // view returns the blocks of the node that answers. The lock is held.
 func (b *branch) view(method string, n uint64) ([]branchBlock, fault) {
 	b.requests++
-	if b.byMethod == nil {
-		b.byMethod = map[string]int{}
-	}
-	b.byMethod[method]++
 	if b.fault == nil {
 		return b.blocks, fault{}
 	}
@@ -171,7 +168,7 @@ func (b *branch) BlockAt(ctx context.Context, n uint64) (chain.Block, error) {
 func (b *branch) Blocks(_ context.Context, numbers []uint64) (all []chain.Block, _ error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	blocks, f := b.view(fmt.Sprint("Blocks", len(numbers)), numbers[0])
+	blocks, f := b.view("Blocks", numbers[0])
 	for _, n := range numbers {
 		if f.err == nil && n >= uint64(len(blocks)) {
 			f.err = chain.ErrNoBlock
@@ -297,6 +294,22 @@ func newBasin(t *testing.T, b *branch) *basin {
 		earlier: map[journal.ID]bool{}}
 	s.changed.L = &s.mu
 	return s
+}
+
+func locked(mu *sync.Mutex, do func()) {
+	mu.Lock()
+	defer mu.Unlock()
+	do()
+}
+
+// pass lets time pass, and waits until all that happens by then has happened. What the test did
+// before has happened by then, too.
+func (s *basin) pass(d time.Duration) {
+	for _, mu := range []*sync.Mutex{&s.chain.mu, &s.mu} {
+		locked(mu, func() {})
+	}
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 func (s *basin) offer(ctx context.Context, w work) error {
