@@ -55,10 +55,11 @@ func TestEveryCallThatStandsIsOfferedOnce(t *testing.T) {
 			contrary := seed%5 == 4 // some nodes are on an old branch, of a few blocks
 			b.perSecond = seed % 7
 			s.room = 1 + rnd.IntN(20)
-			faults := someFaults(rnd)
+			luck := rand.New(rand.NewPCG(seed, 3)) // of nodes, which are asked under the chain's lock
+			faults := someFaults(luck)
 			faulty := func(method string, n uint64) fault {
 				f := faults(method, n)
-				f.old = contrary && rnd.IntN(6) == 0
+				f.old = contrary && luck.IntN(6) == 0
 				return f
 			}
 			b.fault = faulty
