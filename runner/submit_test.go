@@ -61,15 +61,15 @@ func TestWhatRefusalsMean(t *testing.T) {
 				}
 				time.Sleep(time.Minute) // until a gate is open again
 				w.set(func() { delete(w.refusal, 0) })
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				w.offer(s, w.call(1, 1, ""))
-				time.Sleep(time.Hour)
+				pass(time.Hour)
 				if got := w.outcomes()[1]; got != tt.after || w.runs[1] != 1 {
 					t.Errorf("after: %q and %d runs, want %q and 1", got, w.runs[1], tt.after)
 				}
 				sent := len(w.sent)
 				w.set(func() { delete(w.refusal, 1) })
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				if tt.after == waits && (w.outcomes()[1] != Done || w.runs[1] != 1 || len(w.sent) != sent+1) {
 					t.Errorf("once the contract takes it: %q after %d runs", w.outcomes()[1], w.runs[1])
 				}
@@ -86,7 +86,7 @@ func TestALostRaceEndsGracefully(t *testing.T) {
 		w.offer(s, w.call(0, 0, ""), w.call(1, 0, ""))
 		synctest.Wait()
 		w.set(func() { w.others[0] = true }) // mined first, so that ours fails on chain
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if diff := cmp.Diff(map[uint64]Outcome{0: DoneByOthers, 1: Done}, w.outcomes()); diff != "" {
 			t.Errorf("outcomes (-want +got):\n%s", diff)
 		}
@@ -101,7 +101,7 @@ func TestManyAnswersShareTransactions(t *testing.T) {
 		for i := range uint64(500) {
 			w.offer(s, w.call(i, 0, fmt.Sprint(i)))
 		}
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		for i := range uint64(500) {
 			if got, want := string(w.results[i]), fmt.Sprint("re: ", i); got != want {
 				t.Fatalf("call %d: result %q, want %q", i, got, want)
@@ -141,13 +141,13 @@ func TestABatchThatFailsIsSplit(t *testing.T) {
 				}
 			}
 		})
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		s.mu.Lock()
 		if s.single == 0 {
 			t.Error("answers go together again at once")
 		}
 		s.mu.Unlock()
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		together := map[uint64]int{}
 		for _, calls := range w.sent {
 			for _, call := range calls {
@@ -192,7 +192,7 @@ func TestATransactionOfAnEarlierProcessIsTakenUp(t *testing.T) {
 			calls = append(calls, w.call(i, 0, ""))
 		}
 		w.offer(first, calls...)
-		time.Sleep(90 * time.Minute)
+		pass(90 * time.Minute)
 		first.stop()
 		sent := len(w.sent)
 		if sent < 17 || len(w.inFlight) == 0 {
@@ -201,7 +201,7 @@ func TestATransactionOfAnEarlierProcessIsTakenUp(t *testing.T) {
 		w.mining = 0
 		second := w.scheduler(opts...)
 		w.offer(second, calls...)
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		if n := len(w.outcomes()); n != 60 || len(w.inFlight) != 0 {
 			t.Errorf("%d calls ended, want 60; %d transactions are in flight", n, len(w.inFlight))
 		}
@@ -252,7 +252,7 @@ func TestAnAnswerThatNeedsOthersGoesToTheAggregator(t *testing.T) {
 			w.offer(s, w.call(0, 0, "a"))
 			w.others[1] = true // completed, which the contract does not say
 			w.offer(s, w.call(1, 0, "b"))
-			time.Sleep(time.Hour)
+			pass(time.Hour)
 			if diff := cmp.Diff(map[uint64]Outcome{0: Done, 1: DoneByOthers}, w.outcomes()); diff != "" {
 				t.Errorf("outcomes (-want +got):\n%s", diff)
 			}

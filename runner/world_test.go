@@ -429,6 +429,12 @@ func (w *world) Unfinished() iter.Seq[journal.Record] {
 	}
 }
 
+// pass lets time pass, and what is due happen.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // run runs a test in a bubble.
 func run(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
