@@ -101,11 +101,13 @@ type wish struct {
 }
 
 // pursue sends a wish with one process until it has an end, or the process has.
-func (w *wish) pursue(ctx context.Context, l *life, m *txmgr.Manager, calm func() bool) {
+func (w *wish) pursue(ctx context.Context, l *life, m *txmgr.Manager) {
 	r := w.request
 	r.Resume = w.sent
 	r.Still = func(context.Context) error {
-		if w.obsolete {
+		obsolete := false
+		l.with(func() { obsolete = w.obsolete })
+		if obsolete {
 			return txmgr.ErrObsolete
 		}
 		return nil
@@ -146,6 +148,20 @@ func (w *wish) pursue(ctx context.Context, l *life, m *txmgr.Manager, calm func(
 	}
 }
 
+// dice are thrown by the test and by the nodes.
+type dice struct {
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+func (d *dice) IntN(n int) int { return int(d.Int64N(int64(n))) }
+
+func (d *dice) Int64N(n int64) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rng.Int64N(n)
+}
+
 // The promises, after any history of crashes, reorgs, lost transactions, foreign ones and faults of
 // the nodes: every wish has an end; one that succeeded was mined exactly once, and no other more
 // than once; no nonce is open; whatever used a nonce was stored before, or is foreign; and what is
@@ -157,12 +173,14 @@ func TestAfterAnyHistoryEveryWishIsMinedOnce(t *testing.T) {
 	}
 	for seed := range n {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			bubble(t, func(t *testing.T, f *fake, s *store) { history(t, f, s, rand.New(rand.NewPCG(uint64(seed), 16))) })
+			bubble(t, func(t *testing.T, f *fake, s *store) {
+				history(t, f, s, &dice{rng: rand.New(rand.NewPCG(uint64(seed), 16))})
+			})
 		})
 	}
 }
 
-func history(t *testing.T, f *fake, s *store, rng *rand.Rand) {
+func history(t *testing.T, f *fake, s *store, rng *dice) {
 	const depth = 2
 	f.store = s
 	wishes := make([]*wish, 12)
@@ -215,7 +233,7 @@ func history(t *testing.T, f *fake, s *store, rng *rand.Rand) {
 		})
 		for _, w := range wishes {
 			if !w.ended {
-				wg.Go(func() { w.pursue(ctx, mine, current, func() bool { return calm }) })
+				wg.Go(func() { w.pursue(ctx, mine, current) })
 			}
 		}
 		stop = func() {
@@ -227,7 +245,6 @@ func history(t *testing.T, f *fake, s *store, rng *rand.Rand) {
 			mine.kill()
 		}
 	}
-	begin()
 	f.onSend = func(*tx.Tx) (error, bool) {
 		if calm {
 			return nil, false
@@ -249,6 +266,7 @@ func history(t *testing.T, f *fake, s *store, rng *rand.Rand) {
 		}
 		return nil
 	}
+	begin()
 	for range 150 {
 		time.Sleep(time.Duration(rng.IntN(4000)) * time.Millisecond)
 		synctest.Wait()

@@ -101,11 +101,15 @@ func onASimulatedChain(t *testing.T, dir string, rng *rand.Rand) {
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = m.Run(ctx) })
 		for i := range calls {
-			if _, ended := done[i]; ended {
+			mu.Lock()
+			_, ended := done[i]
+			before := sent[i]
+			mu.Unlock()
+			if ended {
 				continue
 			}
 			r := txmgr.Request{
-				Label: fmt.Sprint("call ", i), To: c.Contract(), Data: chain.SubmitResult(0, uint64(i), []byte{1}), Resume: sent[i],
+				Label: fmt.Sprint("call ", i), To: c.Contract(), Data: chain.SubmitResult(0, uint64(i), []byte{1}), Resume: before,
 				Sent: func(h tangle.Word) error {
 					mu.Lock()
 					defer mu.Unlock()

@@ -130,6 +130,12 @@ func request(i int) txmgr.Request {
 	}
 }
 
+// pass lets time pass, and waits until nothing happens any more: sleeping alone orders nothing.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // bubble runs a test with a clock of its own.
 func bubble(t *testing.T, test func(t *testing.T, f *fake, s *store)) {
 	synctest.Test(t, func(t *testing.T) { test(t, newFake(t), newStore()) })
@@ -188,7 +194,7 @@ func TestSendReturnsTheReceiptOnceItIsDeep(t *testing.T) {
 				f.mine()
 			}
 		})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if len(s.Txs()) != 0 {
 			t.Error("a deep transaction stays in the store")
 		}
@@ -218,17 +224,17 @@ func TestManyAreInFlightAndTheRestWaits(t *testing.T) {
 		for i := range 10 {
 			all = append(all, p.send(t.Context(), request(i)))
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if st := p.Status(); st.InFlight != 4 || st.Waiting != 6 {
 			t.Errorf("Status = %+v; want 4 in flight and 6 waiting", st)
 		}
 		f.with(f.mine)
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		if st := p.Status(); st.InFlight != 4 || st.Waiting != 2 { // those mined wait for depth only
 			t.Errorf("Status = %+v; want 4 in flight and 2 waiting", st)
 		}
 		for range 9 {
-			time.Sleep(5 * time.Second)
+			pass(5 * time.Second)
 			f.with(f.mine)
 		}
 		for _, c := range all {
@@ -337,14 +343,14 @@ func TestFeesAreRaisedUntilTheCeiling(t *testing.T) {
 		c := p.send(t.Context(), request(1))
 		synctest.Wait()
 		first := f.pool[0]
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		if f.pool[0].hash != first.hash {
 			t.Error("fees are raised although there was no block")
 		}
 		f.with(func() { f.full = true })
 		for range 20 {
 			f.with(f.mine)
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 		}
 		last := f.pool[0]
 		if last.Cap.Int64() < 4e9 || last.Cap.Int64() > 5e9 || last.Tip.Int64() > 4e8 {
@@ -389,7 +395,7 @@ func TestALostTransactionIsSentAgain(t *testing.T) {
 		a, b := p.send(t.Context(), request(1)), p.send(t.Context(), request(2))
 		synctest.Wait()
 		f.with(func() { clear(f.pool) })
-		time.Sleep(15 * time.Second)
+		pass(15 * time.Second)
 		f.with(func() {
 			if len(f.pool) != 2 {
 				t.Errorf("the pool has %d transactions again, want 2", len(f.pool))
@@ -413,7 +419,7 @@ func TestAnUncertainSendIsASend(t *testing.T) {
 			c := p.send(t.Context(), request(1))
 			synctest.Wait()
 			f.with(func() { f.onSend = nil })
-			time.Sleep(10 * time.Second)
+			pass(10 * time.Second)
 			f.with(f.mine)
 			mustSucceed(t, c)
 			if f.nonce() != 1 || len(s.hashes) != 1 {
@@ -454,7 +460,7 @@ func TestItWaitsForFundsFeesAndNodes(t *testing.T) {
 					}
 					tt.good(f)
 				})
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				f.with(f.mine)
 				mustSucceed(t, c)
 				mustSucceed(t, d)
@@ -482,7 +488,7 @@ func TestAForeignNonceIsTold(t *testing.T) {
 		}
 		f.with(func() { f.steal(); f.steal() }) // with nothing of ours at the nonces
 		c = p.send(t.Context(), request(2))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		f.with(func() { f.mine(); f.mine(); f.mine() })
 		mustSucceed(t, c)
 		if st := p.Status(); st.Foreign != 3 || st.NextNonce != 4 {
@@ -508,7 +514,7 @@ func TestANonceThatWasTooLowIsChangedSilently(t *testing.T) {
 			return nil, false
 		}
 		c = p.send(t.Context(), request(1))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		f.with(f.mine)
 		mustSucceed(t, c)
 		if got := f.blocks[len(f.blocks)-1].txs; len(got) != 1 || got[0].Nonce != 2 {
@@ -551,7 +557,7 @@ func TestAReorgTakesBack(t *testing.T) {
 					f.drop(1, func() bool { return tt.pooled })
 					f.push(nil)
 				})
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				f.with(f.mine)
 				got := f.blocks[len(f.blocks)-1].txs
 				if len(got) != 1 || (len(got[0].Data) == 0) != tt.wantFiller {
@@ -560,7 +566,7 @@ func TestAReorgTakesBack(t *testing.T) {
 				if p.count(txmgr.TakenBack) != 1 {
 					t.Errorf("told %v", p.kinds())
 				}
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				if st := p.Status(); st.InFlight != 0 || st.NextNonce != 1 {
 					t.Errorf("Status = %+v", st)
 				}
@@ -592,7 +598,7 @@ func TestAVacantNonceGoesToTheNextRequest(t *testing.T) {
 			c = p.send(t.Context(), request(2))
 			synctest.Wait()
 			f.with(func() { f.base = big.NewInt(1e9) })
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			if got := f.pool[0]; string(got.Data) != string(request(2).Data) {
 				t.Fatalf("nonce 0 is used for %q", got.Data)
 			}
@@ -601,7 +607,7 @@ func TestAVacantNonceGoesToTheNextRequest(t *testing.T) {
 			}
 			for range 8 {
 				f.with(f.mine)
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 			}
 			receipt := mustSucceed(t, c)
 			if want := map[bool]uint64{false: 1, true: 2}[oldWins]; f.nonce() != want {
@@ -685,7 +691,7 @@ func TestAfterACrash(t *testing.T) {
 					}
 				}
 				for range 5 {
-					time.Sleep(time.Minute)
+					pass(time.Minute)
 					f.with(f.mine)
 				}
 				taken := strings.HasPrefix(tt.name, "taken")
@@ -771,7 +777,7 @@ func TestNothingIsAskedWithoutWork(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fake, s *store) {
 		p := start(t, f, s, nil)
 		defer p.stop()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if f.questions > 0 {
 			t.Errorf("%d questions", f.questions)
 		}
@@ -791,14 +797,14 @@ func TestAReorgIsAReasonToSendAgain(t *testing.T) {
 		r := request(1)
 		r.Still = func(context.Context) error { asked++; return nil }
 		c := p.send(t.Context(), r)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		before := asked
 		f.with(func() {
 			clear(f.pool)
 			f.drop(1, func() bool { return false })
 			f.push(nil)
 		})
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		f.with(func() {
 			if len(f.pool) != 1 || asked != before+1 {
 				t.Errorf("the pool has %d transactions, and it was asked %d times whether it is wanted",
@@ -822,11 +828,11 @@ func TestAShorterChainTakesBack(t *testing.T) {
 		f.with(f.mine)
 		mustSucceed(t, c)
 		f.with(func() { f.drop(1, func() bool { return false }) })
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		if n := p.count(txmgr.TakenBack); n != 0 {
 			t.Errorf("told %v after five seconds", p.kinds())
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		f.with(f.mine)
 		if n := p.count(txmgr.TakenBack); n != 1 || f.nonce() != 1 {
 			t.Errorf("%d nonces are used, told %v", f.nonce(), p.kinds())
@@ -847,7 +853,7 @@ func TestAReorgGivesTheNonceToAnother(t *testing.T) {
 			f.drop(1, func() bool { return false })
 			f.steal()
 		})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if p.count(txmgr.TakenBack) != 1 || p.count(txmgr.Replaced) != 1 {
 			t.Errorf("told %v", p.kinds())
 		}
@@ -866,14 +872,14 @@ func TestOnlyWhatIsStuckIsRaised(t *testing.T) {
 		synctest.Wait()
 		first, second := f.pool[0], f.pool[1]
 		f.full = true
-		time.Sleep(time.Second)
+		pass(time.Second)
 		f.with(f.mine)
-		time.Sleep(45 * time.Second)
+		pass(45 * time.Second)
 		if f.pool[0].hash == first.hash || f.pool[1].hash != second.hash {
 			t.Error("the second is raised, or the first is not")
 		}
 		f.with(func() { f.base = big.NewInt(5e9); f.mine() })
-		time.Sleep(45 * time.Second)
+		pass(45 * time.Second)
 		if f.pool[1].hash == second.hash {
 			t.Error("the second is below the base fee, and not raised")
 		}
@@ -892,7 +898,7 @@ func TestWhatHadToWaitIsAskedAgain(t *testing.T) {
 		r := request(1)
 		r.Still = func(context.Context) error { return obsolete }
 		c := p.send(t.Context(), r)
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		f.with(func() { obsolete, f.base = txmgr.ErrObsolete, big.NewInt(1e9) })
 		if a := mustEnd(t, c); !errors.Is(a.err, txmgr.ErrObsolete) || f.sends > 0 {
 			t.Errorf("Send = %+v after %d sends", a, f.sends)
@@ -918,10 +924,10 @@ func TestOtherDataIsNotResumed(t *testing.T) {
 		r = request(2)
 		r.Resume = hash
 		c = p.send(t.Context(), r)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		f.with(f.mine)
 		mustSucceed(t, c)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		for _, b := range f.blocks {
 			for _, x := range b.txs {
 				if string(x.Data) == string(request(1).Data) {
