@@ -113,11 +113,14 @@ func TestATransactionThatFindsNoMoneyMakesTheBalanceBeRead(t *testing.T) {
 		if len(*events) != 1 || (*events)[0].Kind != EventBalanceLow {
 			t.Errorf("told %v", *events)
 		}
-		b.balance = 10 // and soon afterwards it is seen to be enough again
-		<-done
+		b.balance = 10
+		p.nudge()
+		synctest.Wait()
 		if len(*events) != 2 || (*events)[1].Kind != EventBalanceBack {
 			t.Errorf("told %v", *events)
 		}
+		cancel()
+		<-done
 	})
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/big"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -165,11 +167,11 @@ func (d *dice) Int64N(n int64) int64 {
 // The promises, after any history of crashes, reorgs, lost transactions, foreign ones and faults of
 // the nodes: every wish has an end; one that succeeded was mined exactly once, and no other more
 // than once; no nonce is open; whatever used a nonce was stored before, or is foreign; and what is
-// foreign was not ours.
+// foreign was not ours. RUNNER_HISTORIES says how many histories are played.
 func TestAfterAnyHistoryEveryWishIsMinedOnce(t *testing.T) {
-	n := 80
-	if testing.Short() {
-		n = 10
+	n := 20
+	if more, err := strconv.Atoi(os.Getenv("RUNNER_HISTORIES")); err == nil {
+		n = more
 	}
 	for seed := range n {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
