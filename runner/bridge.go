@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // The manager waits this long for a sign of life of what it started, and then counts the start as
@@ -30,7 +32,7 @@ func knock(ctx context.Context, socket string, patience time.Duration, logger *s
 		if ctx.Err() == nil {
 			logger.Debug("the manager's bridge does not answer yet", "socket", socket, "reason", err)
 		}
-		if !sleep(ctx, delay) {
+		if !httputil.Sleep(ctx, delay) {
 			return fmt.Errorf("the manager's bridge at %s did not answer: %w", socket, err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 )
 
@@ -250,7 +251,7 @@ func checkLoopback(addr string) error {
 	if err != nil {
 		return errors.New("want an address and a port, such as 127.0.0.1:9100")
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !httputil.IsLoopback(host) {
 		return errors.New("the address is not a loopback address")
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {

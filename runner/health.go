@@ -17,6 +17,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/files"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // defaultHealthAddr is where Main's runner answers about its health: the system chooses the port.
@@ -206,11 +207,7 @@ func (e *endpoint) handler() http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		// A web page can make a name of its own resolve to this machine and then read the answers.
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
-		}
-		if ip := net.ParseIP(strings.Trim(host, "[]")); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		if !httputil.IsLoopback(httputil.HostOnly(r.Host)) {
 			http.Error(w, "the host in the request is not a loopback address", http.StatusForbidden)
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/runner/internal/chain"
 	"github.com/tangle-network/blueprint-serverless/runner/internal/txmgr"
 )
@@ -64,7 +65,7 @@ func (h *heart) run(ctx context.Context) {
 	// A runner that has just started is behind the chain, which is no reason to call it degraded.
 	const patience = time.Minute
 	for start := time.Now(); !h.status().Ready && time.Since(start) < patience; {
-		if !sleep(ctx, time.Second/4) {
+		if !httputil.Sleep(ctx, time.Second/4) {
 			return
 		}
 	}
@@ -82,21 +83,9 @@ func (h *heart) run(ctx context.Context) {
 			h.emit(Event{Kind: EventHeartbeat, Err: fmt.Errorf("heartbeat: %w", err)})
 		}
 		// Earlier than asked for, so that a slow block is no missed heartbeat.
-		if !sleep(ctx, every-jitter(every/10)) {
+		if !httputil.Sleep(ctx, every-jitter(every/10)) {
 			return
 		}
-	}
-}
-
-// sleep reports false if ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
 

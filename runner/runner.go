@@ -403,21 +403,26 @@ func (r *Runner) Status() Status {
 // [ServiceOver]. The error is an ErrNotFound if there is no such call, and an ErrUnavailable before
 // a node has answered.
 func (r *Runner) Retry(call uint64) error {
-	r.mu.Lock()
-	p := r.parts
-	r.mu.Unlock()
-	if p == nil {
-		return faas.Errorf(faas.ErrUnavailable, "retry", "", "no node has answered yet")
+	if _, err := r.connected("retry"); err != nil {
+		return err
 	}
 	return r.schedule.retry(call)
 }
 
-func (r *Runner) claim(ctx context.Context) error {
+// connected returns the parts, or an error before a node has answered.
+func (r *Runner) connected(op string) (*parts, error) {
 	r.mu.Lock()
-	p := r.parts
-	r.mu.Unlock()
-	if p == nil {
-		return faas.Errorf(faas.ErrUnavailable, "claim", "", "no node has answered yet")
+	defer r.mu.Unlock()
+	if r.parts == nil {
+		return nil, faas.Errorf(faas.ErrUnavailable, op, "", "no node has answered yet")
+	}
+	return r.parts, nil
+}
+
+func (r *Runner) claim(ctx context.Context) error {
+	p, err := r.connected("claim")
+	if err != nil {
+		return err
 	}
 	return p.purse.claim(ctx)
 }

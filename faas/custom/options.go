@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // The environment variables that provide credentials if no option does.
@@ -401,7 +401,7 @@ func (s *settings) parseTLS(cfg faas.Config, g given) error {
 
 // checkInsecure refuses to send a credential where everyone on the way can read it.
 func (s *settings) checkInsecure(_ faas.Config, g given) error {
-	s.inClear = s.base.Scheme == "http" && !isLoopback(s.base.Hostname()) && !g.allowInsecure
+	s.inClear = s.base.Scheme == "http" && !httputil.IsLoopback(s.base.Hostname()) && !g.allowInsecure
 	if g.allowInsecure || len(s.secrets) == 0 {
 		return nil
 	}
@@ -411,15 +411,10 @@ func (s *settings) checkInsecure(_ faas.Config, g given) error {
 		targets = append(targets, s.oauth.TokenURL)
 	}
 	for _, target := range targets {
-		if u, err := url.Parse(target); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		if u, err := url.Parse(target); err == nil && u.Scheme == "http" && !httputil.IsLoopback(u.Hostname()) {
 			return invalid("a credential would go over plain http to %s: use https, or set option allow_insecure to true",
 				u.Host)
 		}
 	}
 	return nil
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

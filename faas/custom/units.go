@@ -9,6 +9,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // Limits of the protocol.
@@ -56,7 +57,7 @@ func (e *Executor) checkBinary(bin *faas.Binary, jobID uint32) error {
 			maxUnpacked)
 	}
 	// such as the platform of this module on a developer's machine
-	if bin.OS == runtime.GOOS && isLoopback(e.set.base.Hostname()) {
+	if bin.OS == runtime.GOOS && httputil.IsLoopback(e.set.base.Hostname()) {
 		return nil
 	}
 	if err := bin.CheckLinux(); err != nil {

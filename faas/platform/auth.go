@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // tokenHash is the hash of the bearer token. Comparing hashes takes the same time for every input.
@@ -51,7 +52,7 @@ func (p *Platform) authorize(r *http.Request) (int, error) {
 				"it with a token, or connect to 127.0.0.1")
 		}
 		// A browser that was tricked into taking this for another host names that host.
-		if err == nil && r.Host != "" && !isLoopback(hostOnly(r.Host)) {
+		if err == nil && r.Host != "" && !isLoopback(httputil.HostOnly(r.Host)) {
 			return http.StatusForbidden, denied("host %.100q is not a loopback name: without a token only localhost and "+
 				"loopback addresses are served", r.Host)
 		}
@@ -62,17 +63,5 @@ func (p *Platform) authorize(r *http.Request) (int, error) {
 	return 0, nil
 }
 
-func hostOnly(host string) string {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		return h
-	}
-	return strings.Trim(host, "[]")
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
-}
+// isLoopback takes localhost in upper case, too.
+func isLoopback(host string) bool { return httputil.IsLoopback(strings.ToLower(host)) }

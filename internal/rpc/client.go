@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // The limits of a conversation with a node.
@@ -161,7 +163,7 @@ func (c *Client) Do(ctx context.Context, calls []Call, among ...*Node) ([]Answer
 			break
 		}
 		// Those that wait for the same node must not ask it all at once.
-		if !sleep(ctx, wait+rand.N(wait/8+1)) {
+		if !httputil.Sleep(ctx, wait+rand.N(wait/8+1)) {
 			return nil, nil, &Error{Kind: ErrTimeout, Err: fmt.Errorf("no node had answered: %w; the last attempt: %w",
 				context.Cause(ctx), combine(nodes, tries))}
 		}
@@ -196,18 +198,6 @@ func candidates(nodes []*Node) ([]*Node, *Error) {
 	}
 	slices.SortStableFunc(usable, func(a, b *Node) int { return failing[a] - failing[b] })
 	return usable, nil
-}
-
-// sleep waits and reports whether the context is still valid.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 // combine returns one error for the errors of all nodes. Its kind is that of the first node, the

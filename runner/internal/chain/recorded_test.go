@@ -33,7 +33,7 @@ type exchange struct {
 
 func recorded(t testing.TB) (all []exchange) {
 	t.Helper()
-	f, err := os.Open("testdata/life.jsonl.gz")
+	f, err := os.Open("../../../internal/devchain/testdata/life.jsonl.gz")
 	if err != nil {
 		t.Fatal(err)
 	}
